@@ -1,0 +1,95 @@
+"""What every architecture shares: its config base, its registration, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from jetsweep.registry import Registry
+
+
+class ModelConfig(BaseModel):
+    """Base of every architecture's config; `name` selects the architecture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    name: str
+    features: str = Field("kin", description="Feature set of the constituents (or of the jet): see jetsweep.models._features.")
+    binary_output: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="Two-class problems end in two softmax outputs or in one sigmoid output."
+    )
+
+
+class Network(Protocol):
+    """An architecture: a module that names the tensors it wants.
+
+    `inputs` lists keyword names of `forward`, out of: ``features`` (B, P, F), ``mask`` (B, P) bool, ``p4`` (B, P, 4) GeV,
+    ``points`` (B, P, 2) = (deta, dphi), ``z`` (B, P) momentum fractions, ``jet_features`` (B, F).
+    """
+
+    inputs: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: Any, num_features: int, num_classes: int) -> None: ...
+
+
+class ModelEntry:
+    """A registered architecture: the config class and the module class."""
+
+    def __init__(self, config: type[ModelConfig], network: type[nn.Module]) -> None:
+        self.config = config
+        self.network = network
+
+    def __repr__(self) -> str:
+        return f"{self.network.__module__}.{self.network.__name__}"
+
+
+MODELS: Registry[ModelEntry] = Registry("model", "jetsweep.models")
+N = TypeVar("N", bound=type[nn.Module])
+
+
+def register(config: type[ModelConfig]) -> Callable[[N], N]:
+    """Decorate the network that `config` describes, under the default of `config.name`."""
+
+    def decorate(network: N) -> N:
+        MODELS.add(config.model_fields["name"].default)(ModelEntry(config, network))
+        return network
+
+    return decorate
+
+
+def build_network(config: ModelConfig, num_features: int, num_classes: int) -> nn.Module:
+    """Make the network that `config` describes, with fresh weights."""
+    network: nn.Module = MODELS.get(config.name).network(config, num_features, num_classes)
+    return network
+
+
+def create_model(name: str, num_features: int = 7, num_classes: int = 2, **config: Any) -> nn.Module:
+    """Make a network by name, with its published configuration unless `config` says otherwise.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_models()`.
+    num_features : int
+        Features per constituent (or per jet for hldnn).
+    num_classes : int
+        Number of outputs.
+    **config
+        Fields of the architecture's config.
+
+    Returns
+    -------
+    nn.Module
+        Called with the tensors named in its `inputs`, returns logits of shape (B, num_classes).
+    """
+    return build_network(MODELS.get(name).config(**config), num_features, num_classes)
+
+
+def list_models() -> list[str]:
+    """Names of all registered architectures."""
+    return MODELS.names()
+
+

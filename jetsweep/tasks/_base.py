@@ -1,0 +1,125 @@
+"""What a task is: the loss, the metrics and the figures of one kind of learning."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from jetsweep.data.batch import Batch
+from jetsweep.registry import Registry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Gather = Callable[[np.ndarray], np.ndarray]
+"""Concatenates an array over all ranks along its first axis, in rank order; the identity for one rank."""
+
+
+class TaskConfig(BaseModel):
+    """Base of every task's config; `name` selects the task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser's turn within a step; a GAN has two, everything else one.
+
+    Parameters
+    ----------
+    name : str
+    parameters : callable
+        Takes a parameter's dotted name, tells whether this phase's optimiser updates it.
+    every : int
+        The phase runs on steps divisible by this number.
+    """
+
+    name: str = "main"
+    parameters: Callable[[str], bool] = field(default=lambda name: True)
+    every: int = 1
+
+
+class Evaluator(ABC):
+    """Collects one split's outputs and computes metrics of the whole split, exact over all ranks."""
+
+    @abstractmethod
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Take one batch's outputs (already on any device)."""
+
+    @abstractmethod
+    def compute(self, gather: Gather) -> dict[str, float]:
+        """Metrics by name without the split, e.g. ``{"loss": …, "auc": …, "rejection_at_0.5": …}``."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """After `compute`: the gathered per-jet arrays that figures and predictions need, in order of `rows`."""
+
+
+class Task(ABC):
+    """One kind of learning on one dataset.
+
+    Parameters
+    ----------
+    config : TaskConfig
+    classes : sequence of str
+        The dataset's class names in the order of its label indices.
+    """
+
+    streams: ClassVar[tuple[str, ...]] = ("main",)
+    """Names of the data streams a step draws one batch of each from; outlier exposure adds a second."""
+
+    phases: Sequence[Phase] = (Phase(),)
+    scalars: tuple[str, ...] = ()
+    """Scalar columns the task needs in each batch, beyond what the model's features need."""
+
+    @abstractmethod
+    def __init__(self, config: Any, classes: Sequence[str]) -> None: ...
+
+    @abstractmethod
+    def num_outputs(self, binary_output: str) -> int:
+        """Number of outputs C the network must have."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean loss of the batch and its named parts (detached scalars)."""
+
+    def training_loss(self, phase: str, module: nn.Module, batches: Mapping[str, Batch]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of one phase; tasks with several phases or streams override it."""
+        batch = batches["main"]
+        return self.loss(module(batch), batch)
+
+    @abstractmethod
+    def evaluator(self) -> Evaluator:
+        """Make a fresh evaluator for one pass over one split."""
+
+    @abstractmethod
+    def metric_names(self) -> tuple[str, ...]:
+        """Names `Evaluator.compute` returns, so that a misspelt objective is refused before anything runs."""
+
+    @abstractmethod
+    def figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+        """Plots of one split from `Evaluator.arrays`, by file name without extension."""
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A registered task: the config class and the task class."""
+
+    config: type[TaskConfig]
+    task: type[Task]
+
+
+TASKS: Registry[TaskEntry] = Registry("task", "jetsweep.tasks")
+
+
+def build_task(config: TaskConfig, classes: Sequence[str]) -> Task:
+    """Make the task that `config` describes."""
+    return TASKS.get(config.name).task(config, classes)
