@@ -69,7 +69,8 @@ class Registry(Generic[T]):
             try:
                 self._entries.setdefault(name, plugins[name].load())
             except Exception as error:
-                raise JetsweepError(f"{self.kind} {name!r} from {plugins[name].value} cannot be imported: {error}") from error
+                where = plugins[name].value
+                raise JetsweepError(f"{self.kind} {name!r} from {where} cannot be imported: {error}") from error
         else:
             importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
         if name not in self._entries:

@@ -91,7 +91,9 @@ class Task(ABC):
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of the batch and its named parts (detached scalars)."""
 
-    def training_loss(self, phase: str, module: nn.Module, batches: Mapping[str, Batch]) -> tuple[Tensor, dict[str, Tensor]]:
+    def training_loss(
+        self, phase: str, module: nn.Module, batches: Mapping[str, Batch]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one phase; tasks with several phases or streams override it."""
         batch = batches["main"]
         return self.loss(module(batch), batch)
