@@ -8,27 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jetsweep.metrics.classification import RocCurve
+from jetsweep.tasks._style import hep_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def _hep_axes() -> tuple[Figure, Axes]:
-    """Make an empty plot in the style of mplhep, with no global state changed."""
-    import matplotlib as mpl
-    import mplhep
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # the style's fonts are not on every machine; DejaVu ships with matplotlib
-    with mpl.rc_context(
-        {**mplhep.style.CMS, "font.family": "DejaVu Sans", "font.sans-serif": "DejaVu Sans", "font.size": 16}
-    ):
-        figure = Figure(figsize=(8, 7), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
-    return figure, axes
 
 
 def roc_figure(curves: Mapping[str, RocCurve]) -> Figure:
@@ -36,29 +19,29 @@ def roc_figure(curves: Mapping[str, RocCurve]) -> Figure:
 
     Points with no background jet above the cut are left out; the band is the binomial uncertainty.
     """
-    figure, axes = _hep_axes()
-    for name, roc in curves.items():
-        shown = (roc.background_above > 0) & (roc.signal_efficiency > 0.01)
-        x, eps_b = roc.signal_efficiency[shown], roc.background_efficiency[shown]
-        relative = np.sqrt(np.clip(1.0 - eps_b, 0.0, None) / roc.background_above[shown])
-        (line,) = axes.plot(x, 1.0 / eps_b, label=f"{name} (AUC {roc.area:.4f})")
-        axes.fill_between(
-            x,
-            (1.0 - np.minimum(relative, 0.999)) / eps_b,
-            (1.0 + relative) / eps_b,
-            color=line.get_color(),
-            alpha=0.2,
-            lw=0,
+    with hep_figure() as (figure, axes):
+        for name, roc in curves.items():
+            shown = (roc.background_above > 0) & (roc.signal_efficiency > 0.01)
+            x, eps_b = roc.signal_efficiency[shown], roc.background_efficiency[shown]
+            relative = np.sqrt(np.clip(1.0 - eps_b, 0.0, None) / roc.background_above[shown])
+            (line,) = axes.plot(x, 1.0 / eps_b, label=f"{name} (AUC {roc.area:.4f})")
+            axes.fill_between(
+                x,
+                (1.0 - np.minimum(relative, 0.999)) / eps_b,
+                (1.0 + relative) / eps_b,
+                color=line.get_color(),
+                alpha=0.2,
+                lw=0,
+            )
+        axes.set(
+            xlabel="Signal efficiency $\\varepsilon_S$",
+            ylabel="Background rejection $1/\\varepsilon_B$",
+            yscale="log",
+            xlim=(0, 1),
+            ylim=(1, None),
         )
-    axes.set(
-        xlabel="Signal efficiency $\\varepsilon_S$",
-        ylabel="Background rejection $1/\\varepsilon_B$",
-        yscale="log",
-        xlim=(0, 1),
-        ylim=(1, None),
-    )
-    axes.grid(which="major", alpha=0.3)
-    axes.legend(frameon=False)
+        axes.grid(which="major", alpha=0.3)
+        axes.legend(frameon=False)
     return figure
 
 
@@ -76,14 +59,16 @@ def score_figure(
     signal : str
         Class named on the axis.
     """
-    figure, axes = _hep_axes()
-    edges = np.linspace(0.0, 1.0, 51)
-    options: dict[str, Any] = {"histtype": "step", "density": True, "linewidth": 2}
-    for index, name in enumerate(classes):
-        chosen = label == index
-        if chosen.any():
-            w = None if weight is None else weight[chosen]
-            axes.hist(score[chosen], bins=edges.tolist(), weights=w, label=f"{name} ({chosen.sum():,} jets)", **options)
-    axes.set(xlabel=f"Score for {signal}", ylabel="Density", yscale="log", xlim=(0, 1))
-    axes.legend(frameon=False)
+    with hep_figure() as (figure, axes):
+        edges = np.linspace(0.0, 1.0, 51)
+        options: dict[str, Any] = {"histtype": "step", "density": True, "linewidth": 2}
+        for index, name in enumerate(classes):
+            chosen = label == index
+            if chosen.any():
+                w = None if weight is None else weight[chosen]
+                axes.hist(
+                    score[chosen], bins=edges.tolist(), weights=w, label=f"{name} ({chosen.sum():,} jets)", **options
+                )
+        axes.set(xlabel=f"Score for {signal}", ylabel="Density", yscale="log", xlim=(0, 1))
+        axes.legend(frameon=False)
     return figure
