@@ -1,0 +1,281 @@
+"""Pythia 8 events to jets: one chunk of one class at a time, a pure function of the seed and the chunk's number."""
+
+# Shapes: B jets, M particles of all events of a batch, N constituents of all jets, 4 = (px, py, pz, E) in GeV.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jetsweep.data.sources._jets import P4, Jets, concatenate, flags_of_ids, jet_scalars, truncated
+from jetsweep.data.sources._particle_flow import particle_flow
+from jetsweep.errors import DataError
+
+EVENTS_PER_BATCH = 100
+COMMON = (
+    "Print:quiet = on", "Beams:idA = 2212", "Beams:idB = 2212", "Beams:eCM = 14000.", "Random:setSeed = on",
+)  # fmt: skip
+DETECTOR_LIFETIME = ("ParticleDecays:limitTau0 = on", "ParticleDecays:tau0Max = 10.")
+W_TO_QUARKS = ("24:onMode = off", "24:onIfAny = 1 2 3 4 5")
+Z_TO_NEUTRINOS = ("23:onMode = off", "23:onIfAny = 12 14 16")
+
+
+@dataclass(frozen=True)
+class JetSelection:
+    """Which jets of an event are kept.
+
+    Parameters
+    ----------
+    radius : float
+        Of the anti-kt jets.
+    pt : tuple of float
+        Window, GeV.
+    eta : float
+        Largest absolute value.
+    use_rapidity : bool
+        The cut is on the rapidity, not on the pseudorapidity.
+    leading : int
+        Only so many hardest jets of an event are looked at.
+    max_constituents : int or None
+        Hardest constituents kept.
+    detector : bool
+        Particles go through the toy particle flow.
+    """
+
+    radius: float
+    pt: tuple[float, float]
+    eta: float
+    use_rapidity: bool = False
+    leading: int = 1
+    max_constituents: int | None = None
+    detector: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How jets of one class are made; `match` is the resonance whose quarks must lie inside the jet (0: none)."""
+
+    label: str
+    settings: tuple[str, ...]
+    match: int = 0
+
+
+@dataclass(frozen=True)
+class Process:
+    """Two classes of jets with one selection."""
+
+    selection: JetSelection
+    recipes: tuple[Recipe, Recipe]
+    common: tuple[str, ...] = ()
+    weighted: bool = False
+
+
+def _pt_hat(low: float, high: float) -> tuple[str, str]:
+    return f"PhaseSpace:pTHatMin = {low}", f"PhaseSpace:pTHatMax = {high}"
+
+
+def _bias(power: float) -> tuple[str, ...]:
+    return (
+        "PhaseSpace:bias2Selection = on",
+        f"PhaseSpace:bias2SelectionPow = {power}",
+        "PhaseSpace:bias2SelectionRef = 200.",
+    )
+
+
+PROCESSES = {
+    "top-qcd": Process(
+        JetSelection(radius=0.8, pt=(550.0, 650.0), eta=2.0, leading=2, max_constituents=200),
+        (
+            Recipe("qcd", ("HardQCD:all = on",)),
+            Recipe("top", ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", *W_TO_QUARKS), match=6),
+        ),
+        common=(*DETECTOR_LIFETIME, *_pt_hat(480, 900), "PartonLevel:MPI = off"),
+    ),
+    "quark-gluon": Process(
+        JetSelection(radius=0.4, pt=(500.0, 550.0), eta=1.7, use_rapidity=True, detector=False),
+        (
+            Recipe("gluon", ("WeakBosonAndParton:qqbar2gmZg = on",)),
+            Recipe("quark", ("WeakBosonAndParton:qg2gmZq = on",)),
+        ),
+        common=(*_pt_hat(430, 750), "WeakZ0:gmZmode = 2", *Z_TO_NEUTRINOS),
+    ),
+    "w-qcd": Process(
+        JetSelection(radius=1.0, pt=(200.0, 500.0), eta=2.0),
+        (
+            Recipe("qcd", ("HardQCD:all = on", *_bias(4.5))),
+            Recipe("w", ("WeakDoubleBoson:ffbar2ZW = on", *W_TO_QUARKS, *Z_TO_NEUTRINOS, *_bias(3.5))),
+        ),
+        common=(*DETECTOR_LIFETIME, *_pt_hat(160, 700)),
+        weighted=True,
+    ),
+}
+
+
+def settings(process: str, label: int, seed: int) -> list[str]:
+    """Every line given to Pythia for one chunk."""
+    chosen = PROCESSES[process]
+    return [*COMMON, *chosen.common, *chosen.recipes[label].settings, f"Random:seed = {seed}"]
+
+
+def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int) -> Jets:
+    """Make exactly `size` jets.
+
+    Parameters
+    ----------
+    process : str
+        A key of `PROCESSES`.
+    label : int
+        Index of the class.
+    seed : int
+        Seed of the whole sample.
+    chunk : int
+        Number of the chunk within its class; with `seed` and `label` it fixes every random number.
+    size : int
+
+    Returns
+    -------
+    Jets
+        With ``source_row = chunk * CHUNK + i`` left to the caller; scalars hold the weight where the process has one.
+    """
+    import awkward as ak
+    import pythia8mc as pythia8
+
+    chosen = PROCESSES[process]
+    # Pythia takes seeds up to 900 million; classes and chunks never share one
+    pythia_seed = 1 + (seed * 1_000_003 + chunk * 2 + label) % 899_999_999
+    rng = np.random.default_rng([seed, label, chunk])
+    pythia = pythia8.Pythia("", False)
+    for line in settings(process, label, pythia_seed):
+        if not pythia.readString(line):
+            raise DataError(f"Pythia {pythia.settings.parm('Pythia:versionNumber')} does not know the setting {line!r}")
+    if not pythia.init():
+        raise DataError(f"Pythia could not be initialised for {process}, class {chosen.recipes[label].label}")
+
+    parts: list[Jets] = []
+    count = 0
+    while count < size:
+        events = pythia.nextBatch(EVENTS_PER_BATCH)
+        found = _jets_of_batch(events, chosen, label, rng, ak)
+        parts.append(found)
+        count += len(found)
+    jets = concatenate(parts)
+    jets = jets.take_jets(np.arange(len(jets)) < size).sorted_by_pt()
+    jets.scalars.update(jet_scalars(jets))
+    if chosen.selection.max_constituents is not None:
+        jets = truncated(jets, chosen.selection.max_constituents)
+    return jets
+
+
+def _jets_of_batch(events: Any, process: Process, label: int, rng: np.random.Generator, ak: Any) -> Jets:
+    """Selected jets of one batch of events, hardest first within an event."""
+    cuts, recipe = process.selection, process.recipes[label]
+    particles = events.prt
+    num_E = ak.to_numpy(ak.num(particles)).astype(np.int64)
+    starts_E = np.concatenate([[0], np.cumsum(num_E)])
+    flat = ak.flatten(particles)
+    id_M = ak.to_numpy(flat.id)
+    p4_M4 = np.column_stack([ak.to_numpy(flat.p[name]) for name in ("px", "py", "pz", "e")])
+    event_M = np.repeat(np.arange(len(num_E)), num_E)
+
+    visible_M = (ak.to_numpy(flat.status) > 0) & ~np.isin(np.abs(id_M), (12, 14, 16))
+    p4_N4, ids_N, event_N = p4_M4[visible_M], id_M[visible_M], event_M[visible_M]
+    if cuts.detector:
+        p4_N4, columns, event_N = particle_flow(p4_N4, ids_N, event_N, rng)
+    else:
+        columns = {"pdg_id": ids_N.astype(np.int32), **flags_of_ids(ids_N)}
+    jet_event, jet_p4, constituents, offsets = _cluster(p4_N4, event_N, len(num_E), cuts, ak)
+
+    pt = np.hypot(jet_p4[:, 0], jet_p4[:, 1])
+    angle = _rapidity(jet_p4) if cuts.use_rapidity else _eta(jet_p4)
+    keep_B = (pt > cuts.pt[0]) & (pt < cuts.pt[1]) & (np.abs(angle) < cuts.eta)
+    if recipe.match:
+        daughters = [ak.to_numpy(flat[name]).astype(np.int64) for name in ("daughter1", "daughter2")]
+        decays = _decays(recipe.match, id_M, p4_M4, event_M, starts_E, *daughters)
+        keep_B &= _all_inside(jet_event, jet_p4, *decays, cuts.radius)
+    values = {name: p4_N4[constituents, i].astype(np.float32) for i, name in enumerate(P4)}
+    values |= {name: x[constituents] for name, x in columns.items()}
+    scalars = {}
+    if process.weighted:
+        scalars["weight"] = ak.to_numpy(events.info.weights[:, 0]).astype(np.float32)[jet_event]
+    size = len(jet_event)
+    jets = Jets(values, offsets, np.full(size, label), np.zeros(size, np.int64), scalars)
+    return jets.take_jets(keep_B)
+
+
+def _cluster(
+    p4: np.ndarray, event: np.ndarray, num_events: int, cuts: JetSelection, ak: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Leading anti-kt jets of all events in one call: event, four-vector, constituent numbers, offsets."""
+    import fastjet
+
+    num_E = np.bincount(event, minlength=num_events)
+    start_E = np.concatenate([[0], np.cumsum(num_E)[:-1]])
+    fields = dict(zip(("px", "py", "pz", "E"), p4.T.copy()))
+    vectors = ak.unflatten(ak.zip(fields, with_name="Momentum4D"), num_E)
+    sequence = fastjet.ClusterSequence(vectors, fastjet.JetDefinition(fastjet.antikt_algorithm, cuts.radius))
+    # the two leading jets may be looked for above the window's lower edge: softer ones cannot be selected
+    jets = sequence.inclusive_jets(min_pt=cuts.pt[0])
+    index = sequence.constituent_index(min_pt=cuts.pt[0])
+    order = ak.argsort(jets.px**2 + jets.py**2, ascending=False)[:, : cuts.leading]
+    jets, index = jets[order], index[order]
+    jet_event = np.repeat(np.arange(num_events), ak.to_numpy(ak.num(jets)))
+    flat = ak.flatten(jets)
+    jet_p4 = np.column_stack([ak.to_numpy(flat[name]) for name in ("px", "py", "pz", "E")]).reshape(-1, 4)
+    num_B = ak.to_numpy(ak.num(ak.flatten(index))).astype(np.int64)
+    constituents = ak.to_numpy(ak.flatten(index, axis=None)).astype(np.int64) + np.repeat(start_E[jet_event], num_B)
+    return jet_event, jet_p4, constituents, np.concatenate([[0], np.cumsum(num_B)])
+
+
+def _decays(
+    resonance: int,
+    pdg_id: np.ndarray,
+    p4: np.ndarray,
+    event: np.ndarray,
+    starts: np.ndarray,
+    first: np.ndarray,
+    last: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Events (R,) and four-vectors (R, 4, 4) of the tops of a batch: the top, its b, and the W's two quarks."""
+    assert resonance == 6, "only tops are matched"
+    first_M, last_M = first + starts[event], last + starts[event]
+    is_top_M = np.abs(pdg_id) == resonance
+    final_M = is_top_M & (np.abs(pdg_id[first_M]) != resonance)
+    top_R = np.flatnonzero(final_M)
+    # t → W b in either order
+    w_first_R = np.abs(pdg_id[first_M[top_R]]) == 24
+    w_R = np.where(w_first_R, first_M[top_R], last_M[top_R])
+    down_R = np.where(w_first_R, last_M[top_R], first_M[top_R])
+    while True:
+        again_R = np.abs(pdg_id[first_M[w_R]]) == 24
+        if not again_R.any():
+            break
+        w_R = np.where(again_R, first_M[w_R], w_R)
+    return event[top_R], p4[np.stack([top_R, down_R, first_M[w_R], last_M[w_R]], axis=1)]
+
+
+def _all_inside(
+    jet_event: np.ndarray, jet_p4: np.ndarray, event: np.ndarray, decay: np.ndarray, radius: float
+) -> np.ndarray:
+    """Whether some resonance of the jet's event lies, with all its quarks, within `radius` of the jet, shape (B,)."""
+    inside_B = np.zeros(len(jet_event), bool)
+    if len(event) == 0:
+        return inside_B
+    # a batch has few resonances per event: compare every jet with every resonance of its event
+    same_BR = jet_event[:, None] == event[None, :]
+    jet, resonance = np.nonzero(same_BR)
+    d_eta = _eta(decay)[resonance] - _eta(jet_p4)[jet, None]
+    d_phi = np.arctan2(decay[..., 1], decay[..., 0])[resonance] - np.arctan2(jet_p4[:, 1], jet_p4[:, 0])[jet, None]
+    d_phi = (d_phi + np.pi) % (2 * np.pi) - np.pi
+    contained = (np.hypot(d_eta, d_phi) < radius).all(axis=1)
+    inside_B[jet[contained]] = True
+    return inside_B
+
+
+def _eta(p4: np.ndarray) -> np.ndarray:
+    return np.arcsinh(p4[..., 2] / np.maximum(np.hypot(p4[..., 0], p4[..., 1]), 1e-9))
+
+
+def _rapidity(p4: np.ndarray) -> np.ndarray:
+    return np.arctanh(p4[..., 2] / p4[..., 3])
