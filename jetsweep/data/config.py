@@ -1,0 +1,105 @@
+"""Where an experiment's jets come from, and how many of their constituents are used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from filelock import FileLock
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SerializeAsAny,
+    model_validator,
+)
+
+if TYPE_CHECKING:
+    from jetsweep.data.dataset import Dataset
+
+
+class SourceOptions(BaseModel):
+    """Base of every source's options; `name` selects the source."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    jets: PositiveInt | None = Field(None, description="Number of jets in all; everything there is if not given.")
+    seed: NonNegativeInt = Field(1, description="Seed of generation, splitting and shuffling.")
+
+
+def _source_options(value: Any) -> Any:
+    from jetsweep.data.sources._base import SOURCES
+
+    if isinstance(value, str):
+        value = {"name": value}
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        return SOURCES.get(value["name"]).options.model_validate(value)
+    return value
+
+
+AnySource = Annotated[SerializeAsAny[SourceOptions], BeforeValidator(_source_options)]
+
+
+class DataConfig(BaseModel):
+    """Section `data` of an experiment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: AnySource | None = Field(
+        None, description="Source that the dataset is made from, unless it is there already."
+    )
+    path: str | None = Field(None, description="Folder of a dataset made before.")
+    max_constituents: PositiveInt = Field(128, description="Leading constituents of each jet that the network sees.")
+    train_fraction: float = Field(1.0, gt=0.0, le=1.0, description="Leading share of the training split that is used.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DataConfig:
+        if (self.source is None) == (self.path is None):
+            found = "both" if self.source else "neither"
+            raise ValueError(f"expected either `source` or `path`, found {found}")
+        return self
+
+
+def prepare(config: DataConfig, root: Path, progress: Callable[[int, int | None], None] | None = None) -> Dataset:
+    """Open the dataset of an experiment; make it below `root` unless it is there.
+
+    Parameters
+    ----------
+    config : DataConfig
+    root : Path
+        Folder of made datasets; the name of each is its source and a digest of the options.
+    progress : callable, optional
+        Called with (jets done, jets in all or None).
+
+    Raises
+    ------
+    DataError
+        If the dataset cannot be opened or made.
+    """
+    from jetsweep.data.dataset import open_dataset
+    from jetsweep.data.make import make_dataset
+
+    if config.source is None:
+        assert config.path is not None
+        return open_dataset(config.path)
+    folder = made_folder(config.source, root)
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # a second process waits here and then finds the folder
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.exists():
+                make_dataset(config.source, folder, progress)
+    return open_dataset(folder)
+
+
+def made_folder(source: SourceOptions, root: Path) -> Path:
+    """Where the dataset of `source` lives below `root`."""
+    options = json.dumps(source.model_dump(mode="json"), sort_keys=True)
+    return Path(root) / f"{source.name}-{hashlib.sha256(options.encode()).hexdigest()[:12]}"

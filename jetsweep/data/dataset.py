@@ -1,0 +1,205 @@
+"""Open a dataset folder: splits, schema, loaders, and conversion to the formats people analyse."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs
+from pydantic import ValidationError
+
+from jetsweep.data._shards import SplitReader
+from jetsweep.data.derived import DerivedColumns, derivable
+from jetsweep.data.loader import Loader
+from jetsweep.data.manifest import FILE_NAME, SCHEMA_VERSION, Manifest
+from jetsweep.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open the dataset at `path`: a local folder or any URI that pyarrow's filesystems know (s3://, gs://, hdfs://).
+
+    Raises
+    ------
+    DataError
+        If there is no dataset, or its manifest cannot be understood.
+    """
+    return Dataset(path)
+
+
+class Dataset:
+    """A dataset folder, read through its manifest.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder or URI.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        if "://" in self.path:
+            self.filesystem, self.folder = pa.fs.FileSystem.from_uri(self.path)
+        else:
+            self.filesystem, self.folder = pa.fs.LocalFileSystem(), str(Path(path).resolve())
+        self.manifest = self._read_manifest()
+        self.classes = tuple(self.manifest.classes)
+        self.digest = self.manifest.digest
+        self._readers: dict[str, SplitReader] = {}
+
+    def _read_manifest(self) -> Manifest:
+        file = f"{self.folder}/{FILE_NAME}"
+        try:
+            with self.filesystem.open_input_stream(file) as stream:
+                text = stream.read()
+        except FileNotFoundError as error:
+            raise DataError(f"{self.path}: expected a dataset folder with {FILE_NAME}, found none") from error
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error}") from error
+        try:
+            manifest = Manifest.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise DataError(f"{file}: {where}: {first['msg']}; it is not a manifest of jetsweep") from error
+        if manifest.schema_version != SCHEMA_VERSION:
+            raise DataError(f"{file}: expected schema version {SCHEMA_VERSION}, found {manifest.schema_version}")
+        return manifest
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return tuple(self.manifest.splits)
+
+    def _check_split(self, split: str) -> None:
+        if split not in self.manifest.splits:
+            close = difflib.get_close_matches(split, self.splits, n=1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise DataError(f"{self.path}: expected one of the splits {list(self.splits)}, found {split!r}{hint}")
+
+    def num_rows(self, split: str) -> int:
+        """Number of jets of a split."""
+        self._check_split(split)
+        return self.manifest.rows(split)
+
+    def reader(self, split: str) -> SplitReader:
+        """Record batches of a split; opened once."""
+        self._check_split(split)
+        if split not in self._readers:
+            self._readers[split] = SplitReader(self.filesystem, self.folder, self.manifest.splits[split])
+        return self._readers[split]
+
+    def has_column(self, name: str, group: str | None = None) -> bool:
+        """Whether a scalar, or a child of a group, is stored."""
+        if group is None:
+            return name in self.manifest.scalars or (name in ("label", "weight") and self._has_weight(name))
+        return group in self.manifest.groups and name in self.manifest.groups[group].columns
+
+    def _has_weight(self, name: str) -> bool:
+        return name == "label" or name in self.manifest.scalars
+
+    def loader(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        constituents: tuple[str, ...] = ("px", "py", "pz", "energy"),
+        scalars: tuple[str, ...] = (),
+        groups: Mapping[str, tuple[str, ...]] | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        max_constituents: int | None = None,
+        fraction: float = 1.0,
+        drop_last: bool = False,
+        prefetch: int = 2,
+        pin_memory: bool = False,
+    ) -> Loader:
+        """Batches of a split; see `Loader`.
+
+        Parameters
+        ----------
+        constituents : tuple of str
+            Children of the group `constituents`; empty for none.
+        scalars : tuple of str
+            Stored scalars, and high-level variables, which are derived from the constituents where they are not stored.
+        groups : mapping, optional
+            Further list columns and their children.
+        fraction : float, in (0, 1]
+            Leading share of the split.
+
+        Raises
+        ------
+        DataError
+            If a column does not exist, or the split is empty.
+        """
+        if self.num_rows(split) == 0:
+            raise DataError(f"{self.path}: the split {split!r} is empty")
+        wanted = {**({"constituents": constituents} if constituents else {}), **(groups or {})}
+        for group, columns in wanted.items():
+            for name in columns:
+                self._require(name, group)
+        derived = tuple(name for name in scalars if name not in self.manifest.scalars and derivable(name))
+        stored = tuple(name for name in scalars if name not in derived)
+        for name in stored:
+            self._require(name, None)
+        return Loader(
+            self.reader(split),
+            batch_size,
+            groups=wanted,
+            scalars=stored,
+            extra=DerivedColumns(self, split, derived).read if derived else None,
+            weights="weight" in self.manifest.scalars,
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            max_constituents=max_constituents,
+            num_rows=max(1, round(fraction * self.num_rows(split))),
+            drop_last=drop_last,
+            prefetch=prefetch,
+            pin_memory=pin_memory,
+        )
+
+    def _require(self, name: str, group: str | None) -> None:
+        if not self.has_column(name, group):
+            place = f"group {group!r}" if group else "scalars"
+            there = self.manifest.groups[group].columns if group in self.manifest.groups else self.manifest.scalars
+            raise DataError(f"{self.path}: expected column {name!r} among the {place}, found {', '.join(there)}")
+
+    def ensure_derived(self, split: str, scalars: tuple[str, ...]) -> None:
+        """Compute derived columns now, so that trials only read them."""
+        derived = tuple(name for name in scalars if name not in self.manifest.scalars and derivable(name))
+        if derived:
+            DerivedColumns(self, split, derived)
+
+    def to_arrow(self, split: str, limit: int | None = None) -> pa.Table:
+        """Rows of a split as an Arrow table (memory-mapped, no copy)."""
+        table = pa.Table.from_batches([block.batch for block in self.reader(split).blocks])
+        return table if limit is None else table.slice(0, limit)
+
+    def to_pandas(self, split: str, limit: int | None = None) -> pd.DataFrame:
+        """Scalar columns and labels of a split as a data frame; constituents stay in Arrow or awkward."""
+        table = self.to_arrow(split, limit)
+        return table.select([name for name in table.column_names if name not in self.manifest.groups]).to_pandas()
+
+    def to_awkward(self, split: str, limit: int | None = None) -> Any:
+        """Rows of a split as records of awkward arrays."""
+        import awkward
+
+        return awkward.from_arrow(self.to_arrow(split, limit))
+
+
+def label_counts(dataset: Dataset, split: str) -> dict[str, int]:
+    """Jets of every class in a split."""
+    counts = np.zeros(len(dataset.classes), dtype=np.int64)
+    for block in dataset.reader(split).blocks:
+        counts += np.bincount(block.scalar("label"), minlength=len(counts))
+    return dict(zip(dataset.classes, counts.tolist()))

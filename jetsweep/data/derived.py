@@ -1,0 +1,108 @@
+"""Scalar columns computed from the constituents once per shard and kept beside the shards."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs
+
+from jetsweep.errors import DataError
+
+if TYPE_CHECKING:
+    from jetsweep.data.dataset import Dataset
+
+NAMES = (
+    "tau1_wta", "tau2_wta", "tau3_wta", "tau4_wta", "split12", "split23", "ecf1", "ecf2", "ecf3",
+    "c2", "d2", "qw", "l2", "l3", "thrust_maj",
+)  # fmt: skip
+"""The fifteen high-level variables, in the order of `jetsweep.physics.high_level`."""
+
+
+def derivable(name: str) -> bool:
+    """Whether a scalar can be computed from the constituents."""
+    return name in NAMES
+
+
+class DerivedColumns:
+    """High-level variables of a split by row, computed where the cache lacks a shard.
+
+    The cache ``derived/high_level/<sha256 of the shard>.npy`` is written under a temporary name and renamed: two
+    processes that compute the same shard both end with the same complete file. Where the folder cannot be written (a
+    remote or read-only dataset) the values stay in memory.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    split : str
+    names : tuple of str
+        Out of `NAMES`.
+    """
+
+    def __init__(self, dataset: Dataset, split: str, names: tuple[str, ...]) -> None:
+        self._dataset, self._split, self.names = dataset, split, names
+        parts, first = [], 0
+        for shard in dataset.manifest.splits[split]:
+            parts.append(self._shard(shard.sha256, first, first + shard.rows))
+            first += shard.rows
+        self._parts = parts
+        self._starts = np.cumsum([0] + [len(part) for part in parts])
+        self._columns = [NAMES.index(name) for name in names]
+
+    def _shard(self, sha256: str, low: int, high: int) -> np.ndarray:
+        path = None
+        if isinstance(self._dataset.filesystem, pa.fs.LocalFileSystem):
+            path = Path(self._dataset.folder, "derived", "high_level", f"{sha256[:16]}.npy")
+            if path.exists():
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+        values = self._compute(low, high)
+        if path is not None and _writable(path.parent):
+            _save(path, values)
+        return values
+
+    def _compute(self, low: int, high: int) -> np.ndarray:
+        from jetsweep.data._shards import gather_ragged
+        from jetsweep.physics.high_level import high_level_variables
+
+        reader = self._dataset.reader(self._split)
+        parts = []
+        for start in range(low, high, 4096):
+            rows = np.arange(start, min(start + 4096, high))
+            p4 = gather_ragged(reader.split_by_block(rows), "constituents", ("px", "py", "pz", "energy"), None)
+            parts.append(high_level_variables(*p4))
+        return np.concatenate(parts) if parts else np.zeros((0, len(NAMES)), np.float32)
+
+    def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns by name at ascending `rows`, each of shape (B,), float32."""
+        edges = np.searchsorted(rows, self._starts)
+        values = [
+            np.asarray(part[rows[a:b] - start])
+            for part, start, a, b in zip(self._parts, self._starts, edges, edges[1:])
+        ]
+        table = np.concatenate(values) if values else np.zeros((0, len(NAMES)), np.float32)
+        return {name: np.ascontiguousarray(table[:, i]) for name, i in zip(self.names, self._columns)}
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, values, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise DataError(f"{path}: derived columns cannot be written: {error.strerror}") from error

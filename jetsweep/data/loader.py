@@ -1,0 +1,160 @@
+"""Batches in an order that is a pure function of (seed, epoch), the same whatever the number of ranks."""
+
+# Shapes: B jets of this rank's part of a global batch.
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+
+from jetsweep.data._shards import SplitReader, gather_ragged
+from jetsweep.data.batch import Batch, Ragged
+
+WINDOW_BLOCKS = 16
+"""Record batches that are shuffled together; reading stays sequential over windows of this size."""
+
+Extra = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+class Loader:
+    """Batches of one split.
+
+    Parameters
+    ----------
+    reader : SplitReader
+    batch_size : int
+        Jets of a global batch, over all ranks.
+    groups : mapping of str to tuple of str
+        List columns and their children, e.g. ``{"constituents": ("px", "py", "pz", "energy")}``.
+    scalars : tuple of str
+        Stored scalar columns.
+    extra : callable or None
+        Takes ascending row numbers and gives further scalar columns (derived ones).
+    labels, weights : bool
+        Whether the split has them.
+    shuffle : bool
+        Record batches in random order, rows in random order inside windows of `WINDOW_BLOCKS` of them.
+    num_rows : int
+        Leading rows that are used.
+    """
+
+    def __init__(
+        self,
+        reader: SplitReader,
+        batch_size: int,
+        *,
+        groups: Mapping[str, tuple[str, ...]],
+        scalars: tuple[str, ...] = (),
+        extra: Extra | None = None,
+        labels: bool = True,
+        weights: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        max_constituents: int | None = None,
+        num_rows: int | None = None,
+        drop_last: bool = False,
+        prefetch: int = 2,
+        pin_memory: bool = False,
+    ) -> None:
+        self.reader, self.batch_size = reader, batch_size
+        self.groups, self.scalars, self.extra = dict(groups), scalars, extra
+        self.labels, self.weights = labels, weights
+        self.shuffle, self.seed = shuffle, seed
+        self.rank, self.world_size = rank, world_size
+        self.max_constituents = max_constituents
+        self.num_rows = reader.num_rows if num_rows is None else min(num_rows, reader.num_rows)
+        self.prefetch, self.pin_memory = prefetch, pin_memory
+        # fewer jets than one batch still make a step
+        full = self.num_rows // batch_size
+        self.num_steps = max(1, full) if drop_last else -(-self.num_rows // batch_size)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Row numbers in the order of the epoch, shape (num_rows,)."""
+        if not self.shuffle:
+            return np.arange(self.num_rows)
+        rng = np.random.default_rng([self.seed, epoch])
+        edges = np.append(self.reader.starts[self.reader.starts < self.num_rows], self.num_rows)
+        windows = np.array_split(rng.permutation(len(edges) - 1), -(-(len(edges) - 1) // WINDOW_BLOCKS))
+        parts = []
+        for window in windows:
+            rows = np.concatenate([np.arange(edges[i], edges[i + 1]) for i in window])
+            parts.append(rng.permutation(rows))
+        return np.concatenate(parts)
+
+    def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Batches of this rank from `start_step` on; the rest of the epoch does not depend on where it starts."""
+        order = self.order(epoch)
+        steps = range(start_step, self.num_steps)
+        if self.prefetch < 1:
+            for step in steps:
+                yield self._batch(order, step)
+            return
+        yield from _in_thread((lambda step=step: self._batch(order, step) for step in steps), self.prefetch)
+
+    def _batch(self, order: np.ndarray, step: int) -> Batch:
+        rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+        low, high = (len(rows) * r // self.world_size for r in (self.rank, self.rank + 1))
+        # ascending rows: every block is visited once
+        rows = np.sort(rows)[low:high]
+        batch = self.read(rows)
+        return batch.pin_memory() if self.pin_memory else batch
+
+    def read(self, rows: np.ndarray) -> Batch:
+        """Rows (ascending) as a batch."""
+        parts = self.reader.split_by_block(rows)
+        groups = {}
+        for name, columns in self.groups.items():
+            values, offsets = gather_ragged(parts, name, columns, self.max_constituents)
+            groups[name] = Ragged(torch.from_numpy(values), torch.from_numpy(offsets), tuple(columns))
+
+        def scalar(name: str, dtype: type) -> torch.Tensor:
+            pieces = [block.scalar(name)[local] for block, local in parts]
+            return torch.from_numpy(np.concatenate(pieces).astype(dtype) if pieces else np.zeros(0, dtype))
+
+        scalars = {name: scalar(name, np.float32) for name in self.scalars}
+        if self.extra is not None:
+            scalars |= {name: torch.from_numpy(x) for name, x in self.extra(rows).items()}
+        targets = {"label": scalar("label", np.int64)} if self.labels else {}
+        weight = scalar("weight", np.float32) if self.weights else None
+        return Batch(groups, scalars, targets, weight, torch.from_numpy(rows.astype(np.int64)))
+
+
+def _in_thread(makers: Iterator[Callable[[], Batch]], depth: int) -> Iterator[Batch]:
+    """Run `makers` ahead in a thread; its exception is raised here, and closing early ends it."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for make in makers:
+                if not put(make()):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, name="jetsweep-loader", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
