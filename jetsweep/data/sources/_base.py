@@ -79,7 +79,7 @@ class Source(ABC):
                 writer.drop(reason, count)
             if len(clean):
                 writer.write(split, self.table(clean))
-            done += len(chunk)
+            done += len(clean) + sum(clean.dropped.values())
             if progress is not None:
                 progress(done, self.total)
 

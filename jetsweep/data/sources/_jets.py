@@ -61,6 +61,7 @@ class Jets:
             label=self.label[keep],
             source_row=self.source_row[keep],
             scalars={name: x[keep] for name, x in self.scalars.items()},
+            dropped={},
         )
 
     def sorted_by_pt(self) -> Jets:

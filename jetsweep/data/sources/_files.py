@@ -1,0 +1,198 @@
+"""What the sources that read published files share: finding them, reading in slices, one clear sentence when it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from jetsweep.data.config import SourceOptions
+from jetsweep.data.sources._base import Source
+from jetsweep.data.sources._jets import Jets
+from jetsweep.errors import DataError, JetsweepError
+
+
+class FileOptions(SourceOptions):
+    """Options of every source that reads files."""
+
+    jets: PositiveInt | None = Field(
+        None, description="Read so many jets in all, the leading rows of every file in proportion; default: all."
+    )
+    path: str | None = Field(None, description="Folder that holds the files under their published names.")
+    files: dict[str, list[str]] | None = Field(
+        None, description="Files of each split, e.g. {train: [a.h5], test: [b.h5]}; instead of `path`."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> FileOptions:
+        if self.path is not None and self.files is not None:
+            raise ValueError("give `path` or `files`, not both")
+        return self
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published file: its name, its split, and where and with what md5 it is downloaded."""
+
+    name: str
+    split: str
+    url: str
+    md5: str | None
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file on this machine that is read into one split."""
+
+    path: Path
+    split: str
+
+
+class FileSource(Source):
+    """Reads files slice by slice; subclasses know one layout."""
+
+    config: FileOptions
+    slice_rows: ClassVar[int] = 5_000
+    plausible_pt: ClassVar[tuple[float, float] | None] = None
+
+    @abstractmethod
+    def published(self) -> list[Published]:
+        """Files that make up the dataset, with these options."""
+
+    @abstractmethod
+    def count(self, path: Path) -> int:
+        """Number of jets in a file, after a look at its layout."""
+
+    @abstractmethod
+    def read(self, path: Path, rows: int) -> Iterator[Jets]:
+        """The first `rows` jets of a file in slices of at most `slice_rows`; constituents as stored, without padding."""
+
+    def inputs(self) -> list[Input]:
+        """Files to read: as given, in the folder given, or downloaded."""
+        if self.config.files is not None:
+            found = [Input(Path(name), split) for split, names in self.config.files.items() for name in names]
+        elif self.config.path is not None:
+            folder = Path(self.config.path)
+            if not folder.is_dir():
+                raise DataError(f"{folder}: no such folder, expected the files {self._names()} in it")
+            here = [f for f in self.published() if (folder / f.name).is_file()]
+            if not here:
+                raise DataError(f"{folder} holds none of the files of {self.config.name}: expected {self._names()}")
+            found = [Input(folder / f.name, f.split) for f in here]
+        else:
+            from jetsweep.data.download import download, download_folder
+
+            folder = download_folder() / self.config.name
+            found = [Input(download(f.url, folder / f.name, md5=f.md5), f.split) for f in self.published()]
+        for item in found:
+            if not item.path.is_file():
+                raise DataError(f"{item.path}: no such file (split {item.split} of source {self.config.name})")
+        return found
+
+    def _names(self) -> str:
+        names = [f.name for f in self.published()]
+        return ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
+
+    def provenance(self) -> dict[str, Any]:
+        files = [
+            {"file": i.path.name, "split": i.split, "bytes": i.path.stat().st_size, "sha256": sha256_of(i.path)}
+            for i in self.inputs()
+        ]
+        return {"files": files, "jet_scalars": "of the sum of the constituents"}
+
+    def jets(self) -> Iterator[tuple[str, Jets]]:
+        inputs = self.inputs()
+        counts = [self.count(i.path) for i in inputs]
+        if sum(counts) == 0:
+            raise DataError(f"{', '.join(str(i.path) for i in inputs)}: no jets in the file(s)")
+        wanted = sum(counts) if self.config.jets is None else min(self.config.jets, sum(counts))
+        # every file gives its share; rounding is made up for by the cumulative sum
+        edges = [round(wanted * part / sum(counts)) for part in np.cumsum([0, *counts])]
+        for split in dict.fromkeys(i.split for i in inputs):
+            # one slice of every file in turn, because a file may hold one class only
+            streams = [
+                self._slices(item, high - low)
+                for item, low, high in zip(inputs, edges, edges[1:])
+                if item.split == split
+            ]
+            while streams:
+                for stream in list(streams):
+                    chunk = next(stream, None)
+                    if chunk is None:
+                        streams.remove(stream)
+                    else:
+                        yield split, chunk
+
+    @property
+    def total(self) -> int | None:
+        counts = sum(self.count(i.path) for i in self.inputs())
+        return counts if self.config.jets is None else min(self.config.jets, counts)
+
+    def _slices(self, item: Input, rows: int) -> Iterator[Jets]:
+        start = 0
+        for jets in self.read(item.path, rows) if rows else ():
+            jets.source_file, jets.source_row = item.path.name, start + np.arange(len(jets))
+            start += len(jets)
+            yield self.finished(jets, item.path)
+
+    def finished(self, jets: Jets, path: Path) -> Jets:
+        """Checked, sorted jets with their scalars; the jets' pT must be plausible."""
+        from jetsweep.data.sources._jets import jet_scalars
+
+        jets = jets.checked().sorted_by_pt()
+        jets.scalars = jet_scalars(jets) | jets.scalars
+        if self.plausible_pt is not None and len(jets):
+            low, high = self.plausible_pt
+            median = float(np.median(jets.scalars["jet_pt"]))
+            if not low < median < high:
+                raise DataError(
+                    f"{path}: the median jet pT is {median:.4g}, expected {low:g} to {high:g} GeV; is the unit GeV?"
+                )
+        return jets
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever a reader raises on a damaged file into one sentence."""
+    try:
+        yield
+    except (JetsweepError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        size = os.path.getsize(path) if path.exists() else 0
+        raise DataError(
+            f"{path} cannot be read as {kind}, it is truncated or damaged ({size} bytes; {reason})"
+        ) from error
+
+
+def check_energy(p4: np.ndarray, path: Path, where: str) -> None:
+    """Raise unless the fourth column of `p4` (N, 4) is the energy: E ≥ |p| for nearly all that are finite and positive."""
+    finite = p4[np.isfinite(p4).all(axis=1) & (np.abs(p4).sum(axis=1) > 0)].astype(np.float64)
+    if len(finite) == 0:
+        return
+
+    def holds(column: int) -> float:
+        others = np.delete(finite, column, axis=1)
+        return float((finite[:, column] >= np.sqrt((others**2).sum(axis=1)) * (1 - 1e-3)).mean())
+
+    share = holds(3)
+    if share < 0.9:
+        names = ("px", "py", "pz", "energy")
+        better = next((names[i] for i in range(3) if holds(i) > 0.99), None)
+        hint = f"; the energy seems to stand where {better} is expected" if better else "; no order of columns fits"
+        raise DataError(f"{path}: E >= |p| holds for {share:.0%} of the constituents only, expected {where}{hint}")
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
