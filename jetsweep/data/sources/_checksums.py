@@ -41,10 +41,11 @@ _QUARK_GLUON = {
 QUARK_GLUON = {key: sums.split() for key, sums in _QUARK_GLUON.items()}
 """md5 of the 20 files of each generator and set of flavours, in order."""
 
-JETCLASS_TRAIN = (
+_JETCLASS_TRAIN = (
     "de4fd2dca2e68ab3c85d5cfd3bcc65c3 9722a359c5ef697bea0fbf79bf50f003 1e9f66cd1f915f9d10e90ae1d7761720 "
     "47348fc8985319fa4806da87500482fa 6b0ce16bd93b442a8d51914466990279 416e347512e716de51d392bee327b8e9 "
     "e9b9c1557b1b39bf0a16e4ab631ae451 5bfc6cb285ccb7680cefa9ac82ad1a2e 540c1a0d66dfad78d2b363c5740ccf86 "
-    "668f40b3275167ff7104c48317c0ae2a 7235ccb577ed85023ea3ab4d5e6160cf 64e5156d26d101adeb43b8388207d767"
-).split()
+    "668f40b3275167ff7104c48317c0ae2a"
+)
+JETCLASS_TRAIN = _JETCLASS_TRAIN.split()
 JETCLASS_VAL, JETCLASS_TEST = "7235ccb577ed85023ea3ab4d5e6160cf", "64e5156d26d101adeb43b8388207d767"

@@ -1,4 +1,4 @@
-"""What the sources that read published files share: finding them, reading in slices, one clear sentence when it fails."""
+"""What the sources that read published files share: finding them, reading in slices, one sentence on failure."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class FileSource(Source):
 
     @abstractmethod
     def read(self, path: Path, rows: int) -> Iterator[Jets]:
-        """The first `rows` jets of a file in slices of at most `slice_rows`; constituents as stored, without padding."""
+        """The first `rows` jets of a file in slices of at most `slice_rows`; no padding, order as stored."""
 
     def inputs(self) -> list[Input]:
         """Files to read: as given, in the folder given, or downloaded."""
@@ -175,7 +175,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 
 
 def check_energy(p4: np.ndarray, path: Path, where: str) -> None:
-    """Raise unless the fourth column of `p4` (N, 4) is the energy: E ≥ |p| for nearly all that are finite and positive."""
+    """Raise unless the fourth column of `p4` (N, 4) is the energy: E >= |p| for nearly all finite ones."""
     finite = p4[np.isfinite(p4).all(axis=1) & (np.abs(p4).sum(axis=1) > 0)].astype(np.float64)
     if len(finite) == 0:
         return

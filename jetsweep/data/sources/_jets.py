@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -115,8 +116,6 @@ def hash_split(jets: Jets, seed: int, fractions: Mapping[str, float] = SPLITS) -
 
 def row_hash(row_B: np.ndarray, seed: int, file: str = "") -> np.ndarray:
     """One well-mixed uint64 per row (splitmix64), the same on every machine."""
-    import zlib
-
     mixed = np.asarray(row_B, np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15 + zlib.crc32(file.encode())) % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -127,7 +126,7 @@ def flags_of_ids(pdg_id: np.ndarray) -> dict[str, np.ndarray]:
     """Charge (int8) and the five species flags (bool) of stable particles by their PDG id, shape (N,)."""
     absolute = np.abs(pdg_id)
     electron, muon, photon = absolute == 11, absolute == 13, absolute == 22
-    # hadrons whose id has the sign of their charge; leptons have the opposite one; Σ- and Ξ-, Ω- are negative with positive id
+    # hadrons whose id has the sign of their charge; the id of e-, mu-, Sigma-, Xi- and Omega- is positive
     positive = np.isin(absolute, (211, 321, 2212, 3222))
     negative = np.isin(absolute, (11, 13, 3112, 3312, 3334))
     charge = (np.sign(pdg_id) * (positive.astype(np.int8) - negative.astype(np.int8))).astype(np.int8)

@@ -1,4 +1,4 @@
-"""A toy particle flow: tracks, and calorimeter cells without tracks. Not Delphes, and stated in every manifest that used it."""
+"""A toy particle flow: tracks, and calorimeter cells without tracks. Not Delphes; every manifest says so."""
 
 # Shapes: M generated particles of all events of a batch, N reconstructed objects.
 
@@ -10,8 +10,8 @@ from jetsweep.data.sources._jets import FLAGS, flags_of_ids
 
 SETTINGS = {
     "tracks": "abs(eta) < 2.5, pt > 0.5 GeV, efficiency 0.95, sigma(pt)/pt = 0.01 (+) 1.5e-4 pt",
-    "photons and electrons without track": "0.02 x 0.02 cells (0.1 beyond 2.5), sigma(E) = 0.10 sqrt(E) (+) 0.007 E, E > 0.5 GeV",
-    "other particles without track": "0.1 x 0.1 cells (0.2 beyond 2.5), sigma(E) = 0.50 sqrt(E) (+) 0.03 E, E > 1.0 GeV",
+    "photons, electrons without track": "cells of 0.02 (0.1 beyond 2.5), sigma(E) = 0.10 sqrt(E) (+) 0.007 E, E > 0.5 GeV",
+    "others without track": "cells of 0.1 (0.2 beyond 2.5), sigma(E) = 0.50 sqrt(E) (+) 0.03 E, E > 1.0 GeV",
     "reach": "abs(eta) < 4.9; muons without track are lost; positions uniform in the cell; massless",
 }
 TRACK_ETA, REACH_ETA = 2.5, 4.9

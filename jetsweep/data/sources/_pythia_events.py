@@ -274,8 +274,8 @@ def _all_inside(
 
 
 def _eta(p4: np.ndarray) -> np.ndarray:
-    return np.arcsinh(p4[..., 2] / np.maximum(np.hypot(p4[..., 0], p4[..., 1]), 1e-9))
+    return np.asarray(np.arcsinh(p4[..., 2] / np.maximum(np.hypot(p4[..., 0], p4[..., 1]), 1e-9)))
 
 
 def _rapidity(p4: np.ndarray) -> np.ndarray:
-    return np.arctanh(p4[..., 2] / p4[..., 3])
+    return np.asarray(np.arctanh(p4[..., 2] / p4[..., 3]))

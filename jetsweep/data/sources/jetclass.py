@@ -85,7 +85,7 @@ class JetClassSource(FileSource):
     def count(self, path: Path) -> int:
         if path.suffix == ".parquet":
             return int(_parquet(path).metadata.num_rows)
-        with _root(path) as tree:
+        with _Tree(path) as tree:
             return int(tree.num_entries)
 
     def read(self, path: Path, rows: int) -> Iterator[Jets]:
@@ -119,7 +119,7 @@ def _check_branches(names: list[str], path: Path) -> None:
         raise DataError(f"{path}: {len(missing)} of {len(BRANCHES)} columns are missing, the first is {missing[0]}")
 
 
-class _root:  # noqa: N801  (reads like a function)
+class _Tree:
     """Context of the file's one tree, called `tree`."""
 
     def __init__(self, path: Path) -> None:
@@ -133,7 +133,7 @@ class _root:  # noqa: N801  (reads like a function)
             raise DataError(f"{self.path}: ROOT files need uproot: pip install 'jetsweep[root]'") from error
         with reading(self.path, "ROOT"):
             self.file = uproot.open(self.path)
-            keys = [key.split(";")[0] for key in self.file.keys()]
+            keys = [key.split(";")[0] for key in self.file.iterkeys()]
         try:
             if "tree" not in keys:
                 raise DataError(f"{self.path}: expected a TTree called 'tree', found {', '.join(keys) or 'nothing'}")
@@ -152,7 +152,7 @@ class _root:  # noqa: N801  (reads like a function)
 def _root_slices(path: Path, rows: int, step: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     import awkward as ak
 
-    with _root(path) as tree:
+    with _Tree(path) as tree:
         for start in range(0, rows, step):
             with reading(path, "ROOT"):
                 stop = min(start + step, rows)

@@ -65,7 +65,7 @@ class PythiaSource(Source):
             "generator": f"Pythia 8 (pythia8mc {metadata.version('pythia8mc')})",
             "clustering": f"fastjet {metadata.version('fastjet')}, anti-kt, R = {cuts.radius}",
             "settings": {name: settings(self.config.process, label, 0)[:-1] for label, name in enumerate(self.classes)},
-            "random_seeds": f"seed {self.config.seed}; one Pythia seed and one numpy generator per chunk of {CHUNK} jets",
+            "random_seeds": f"seed {self.config.seed}; a Pythia seed and a numpy generator per chunk of {CHUNK} jets",
             "cuts": {
                 "pt": list(cuts.pt),
                 "abs_rapidity" if cuts.use_rapidity else "abs_eta": cuts.eta,

@@ -1,4 +1,4 @@
-"""Quark and gluon jets of the EnergyFlow package (Komiske, Metodiev, Thaler, arXiv:1810.05165; Zenodo 3164691, 3066475)."""
+"""Quark and gluon jets from EnergyFlow (Komiske, Metodiev, Thaler, arXiv:1810.05165; Zenodo 3164691, 3066475)."""
 
 # Shapes: R jets of a slice, P padded slots, N constituents, 4 = (pt [GeV], rapidity, phi, PDG id) as stored.
 
@@ -70,7 +70,7 @@ class QuarkGluonSource(FileSource):
     def provenance(self) -> dict[str, Any]:
         return super().provenance() | {
             "reference": "arXiv:1810.05165, Zenodo 3164691 (Pythia) and 3066475 (Herwig)",
-            "generator": f"{self.config.generator}, {self.config.flavours}, particle level, anti-kt R = 0.4, as published",
+            "generator": f"{self.config.generator}, {self.config.flavours}, particle level, anti-kt R = 0.4",
             "masses": self.config.masses,
             "conventions": "energy and pz from rapidity and mT; phi wrapped into [-pi, pi]; sorted by pT",
         }

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -94,6 +95,7 @@ class _Layout:
     """Where the 804 numbers and the label of each row are, found by inspection; no pickled attribute is read."""
 
     def __init__(self, file: Any, path: Path) -> None:
+        self.slice: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
         with reading(path, "HDF5"):
             group = file.get("table")
             keys = sorted(group) if hasattr(group, "keys") else []
@@ -161,10 +163,8 @@ class _Layout:
 def _open(path: Path) -> Any:
     import h5py
 
-    try:
-        # Blosc, which pandas files may be compressed with, is a plug-in
+    # Blosc, which pandas files may be compressed with, is a plug-in
+    with contextlib.suppress(ImportError):
         import hdf5plugin  # noqa: F401
-    except ImportError:
-        pass
     with reading(path, "HDF5"):
         return h5py.File(path, "r")

@@ -1,0 +1,218 @@
+"""`jetsweep data`: list sources, make or convert datasets, and look at them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jetsweep.errors import DataError
+
+if TYPE_CHECKING:
+    from jetsweep.data.dataset import Dataset
+
+app = typer.Typer(name="data", help="Make, convert and look at datasets.", no_args_is_help=True)
+
+Folder = Annotated[str, typer.Argument(metavar="DATASET", help="Dataset folder (with dataset.json) or URI.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder to make; default: a name below $JETSWEEP_DATA.")]
+Options = Annotated[list[str] | None, typer.Option("-o", "--option", help="Option of the source: key=value.")]
+
+
+@app.command("list")
+def list_sources() -> None:
+    """List the sources of jets and their options."""
+    from rich.table import Table
+
+    from jetsweep.data.sources._base import SOURCES
+
+    table = Table("source", "what it is", "options", title="Sources")
+    for name in SOURCES.names():
+        source = SOURCES.get(name)
+        table.add_row(name, source.description, ", ".join(f for f in source.options.model_fields if f != "name"))
+    _console().print(table)
+
+
+@app.command()
+def make(
+    source: Annotated[str, typer.Argument(help="Name of a source: see `jetsweep data list`.")],
+    out: Out = None,
+    jets: Annotated[int | None, typer.Option(help="Number of jets in all.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of generation, splitting and shuffling.")] = None,
+    option: Options = None,
+) -> None:
+    """Make a dataset: generate it, or download and convert it."""
+    given = {name: value for name, value in (("jets", jets), ("seed", seed)) if value is not None}
+    _make(source, out, {**_parsed(option or []), **given})
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="Name of the source whose layout the files have.")],
+    paths: Annotated[list[str], typer.Argument(help="One folder with the published files, or files as split=FILE.")],
+    out: Out = None,
+    jets: Annotated[int | None, typer.Option(help="Number of jets in all.")] = None,
+    option: Options = None,
+) -> None:
+    """Convert files that are on this machine already."""
+    options = _parsed(option or []) | ({} if jets is None else {"jets": jets})
+    if len(paths) == 1 and "=" not in paths[0]:
+        options["path"] = paths[0]
+    else:
+        files: dict[str, list[str]] = {}
+        for item in paths:
+            split, equals, name = item.partition("=")
+            if not equals:
+                raise DataError(f"{item}: expected one folder, or files as split=FILE, e.g. train={item}")
+            files.setdefault(split, []).append(name)
+        options["files"] = files
+    _make(source, out, options)
+
+
+@app.command()
+def inspect(dataset: Folder) -> None:
+    """Show what a dataset holds: splits, columns, where it came from."""
+    from rich.table import Table
+
+    from jetsweep.data.dataset import open_dataset
+
+    opened = open_dataset(dataset)
+    manifest, console = opened.manifest, _console()
+    splits = Table("split", "jets", "shards", "MiB", title=f"{dataset}: source {manifest.source}")
+    for name, shards in manifest.splits.items():
+        size = sum(s.bytes for s in shards) / 2**20
+        splits.add_row(name, f"{sum(s.rows for s in shards):,}", str(len(shards)), f"{size:.1f}")
+    console.print(splits)
+    columns = Table("column", "unit", title="Columns")
+    for group, content in manifest.groups.items():
+        for name, unit in content.columns.items():
+            columns.add_row(f"{group}.{name}", unit)
+    for name, unit in manifest.scalars.items():
+        columns.add_row(name, unit)
+    console.print(columns)
+    console.print(f"classes: {', '.join(manifest.classes)}", highlight=False)
+    for reason, count in manifest.dropped.items():
+        console.print(f"left out: {count:,} jets ({reason})", highlight=False)
+    console.print(f"digest: {opened.digest}", highlight=False)
+    console.print_json(json.dumps({"options": manifest.options, "provenance": manifest.provenance}))
+
+
+@app.command()
+def verify(dataset: Folder) -> None:
+    """Compare every shard's size and sha256 with the manifest."""
+    from jetsweep.data.dataset import open_dataset
+
+    opened = open_dataset(dataset)
+    faults = list(_faults(opened))
+    if faults:
+        raise DataError(
+            f"{dataset}: {len(faults)} of {_num_shards(opened)} shards are not as made: {'; '.join(faults)}"
+        )
+    _console().print(f"{dataset}: all {_num_shards(opened)} shards are as made", highlight=False)
+
+
+@app.command()
+def stats(dataset: Folder) -> None:
+    """Show multiplicity and jet kinematics of every class in every split."""
+    import numpy as np
+    from rich.table import Table
+
+    from jetsweep.data.dataset import open_dataset
+
+    opened = open_dataset(dataset)
+    scalars = [name for name in ("jet_pt", "jet_mass") if name in opened.manifest.scalars]
+    medians = [f"median {name} [GeV]" for name in scalars]
+    table = Table("split", "class", "jets", "constituents", "most", *medians, title=f"{dataset}: statistics")
+    for split in opened.splits:
+        lengths, labels, values = [], [], {name: [] for name in scalars}  # type: ignore[var-annotated]
+        for block in opened.reader(split).blocks:
+            lengths.append(np.diff(block.offsets("constituents")))
+            labels.append(block.scalar("label"))
+            for name in scalars:
+                values[name].append(block.scalar(name))
+        length_B, label_B = np.concatenate(lengths), np.concatenate(labels)
+        for index, name in enumerate(opened.classes):
+            mine_B = label_B == index
+            if not mine_B.any():
+                table.add_row(split, name, "0", *["-"] * (2 + len(scalars)))
+                continue
+            row = [f"{np.median(np.concatenate(values[s])[mine_B]):.1f}" for s in scalars]
+            counts = length_B[mine_B]
+            table.add_row(split, name, f"{len(counts):,}", f"{counts.mean():.1f}", str(counts.max()), *row)
+    _console().print(table)
+
+
+def _make(source: str, out: Path | None, options: dict[str, Any]) -> None:
+    from jetsweep.data.config import made_folder
+    from jetsweep.data.make import make_dataset, source_options
+
+    config = source_options(source, options)
+    folder = out or made_folder(config, Path(os.environ.get("JETSWEEP_DATA", "jetsweep-data")))
+    with _progress(f"making {folder.name}") as progress:
+        dataset = make_dataset(config, folder, progress)
+    counts = ", ".join(f"{dataset.num_rows(split):,} {split}" for split in dataset.splits)
+    _console().print(f"{folder}: {counts}", highlight=False)
+    for reason, count in dataset.manifest.dropped.items():
+        _console().print(f"left out: {count:,} jets ({reason})", highlight=False)
+
+
+def _faults(dataset: Dataset) -> Iterator[str]:
+    import hashlib
+
+    for shard in (s for shards in dataset.manifest.splits.values() for s in shards):
+        digest, size = hashlib.sha256(), 0
+        try:
+            with dataset.filesystem.open_input_stream(f"{dataset.folder}/{shard.file}") as stream:
+                while block := stream.read(1 << 22):
+                    digest.update(block)
+                    size += len(block)
+        except FileNotFoundError:
+            yield f"{shard.file} is missing"
+            continue
+        except OSError as error:
+            yield f"{shard.file} cannot be read ({error.strerror or error})"
+            continue
+        if size != shard.bytes:
+            yield f"{shard.file} has {size} bytes, expected {shard.bytes}"
+        elif digest.hexdigest() != shard.sha256:
+            yield f"{shard.file} has a wrong sha256"
+
+
+def _num_shards(dataset: Dataset) -> int:
+    return sum(len(shards) for shards in dataset.manifest.splits.values())
+
+
+def _parsed(pairs: list[str]) -> dict[str, Any]:
+    """``key=value`` pairs; a value is JSON where it can be, else a string."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise DataError(f"-o {pair}: expected key=value")
+        try:
+            options[key] = json.loads(value.replace("_", "") if value.replace("_", "").isdigit() else value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return options
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Bar on stderr, with the rate and the time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("jets"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
