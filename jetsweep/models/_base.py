@@ -18,6 +18,9 @@ class ModelConfig(BaseModel):
 
     name: str
     features: str = Field("kin", description="Feature set of the constituents (or of the jet): see jetsweep.models._features.")
+    jet_axis: Literal["sum", "stored"] = Field(
+        "sum", description="Jet pT, energy and axis: of the constituents' sum, or as stored (JetClass)."
+    )
     binary_output: Literal["softmax", "sigmoid"] = Field(
         "softmax", description="Two-class problems end in two softmax outputs or in one sigmoid output."
     )
@@ -27,7 +30,7 @@ class Network(Protocol):
     """An architecture: a module that names the tensors it wants.
 
     `inputs` lists keyword names of `forward`, out of: ``features`` (B, P, F), ``mask`` (B, P) bool, ``p4`` (B, P, 4) GeV,
-    ``points`` (B, P, 2) = (deta, dphi), ``z`` (B, P) momentum fractions, ``jet_features`` (B, F).
+    ``points`` (B, P, 2) = (deta, dphi), ``z`` (B, P) momentum fractions, ``angles`` (B, P, 2), ``jet_features`` (B, F).
     """
 
     inputs: ClassVar[tuple[str, ...]]

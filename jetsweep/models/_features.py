@@ -1,0 +1,297 @@
+"""From four-vectors to network inputs: tensor code on the device, part of the model graph.
+
+Feature sets (`features` of a model's config):
+
+======================  ==================================================================================
+kin, kinpid, full       the seven, thirteen and seventeen inputs of the ParticleNet and ParT papers
+                        (arXiv:1902.08570, arXiv:2202.03772) with their fixed centres and scales
+kinpidplus              kinpid with the graded charged- and neutral-hadron flags of the quark-gluon set
+energyflow              z = pT / sum pT and (rapidity, phi) about the pT-weighted mean (arXiv:1810.05165)
+atlas7                  centred, rotated and flipped angles with logarithms of pT and energy
+                        (arXiv:2407.20127), first 80 constituents, standardised on the training split
+high-level              the fifteen jet variables of arXiv:2407.20127, standardised on the training split
+======================  ==================================================================================
+"""
+
+# Shapes: B jets, P padded slots, F features, 4 = (px, py, pz, E) in GeV.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from jetsweep.data.batch import Batch
+from jetsweep.data.derived import NAMES as HIGH_LEVEL_NAMES
+from jetsweep.physics import fourvectors as kinematics
+
+P4 = ("px", "py", "pz", "energy")
+PID = ("charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
+DISPLACEMENT = ("d0", "d0_err", "dz", "dz_err")
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "kin": P4,
+    "kinpid": P4 + PID,
+    "kinpidplus": (*P4, *PID, "pdg_id"),
+    "full": P4 + PID + DISPLACEMENT,
+    "energyflow": P4,
+    "atlas7": P4,
+    "high-level": (),
+}
+"""Constituent columns that each feature set reads."""
+
+NUM_FEATURES = {"kin": 7, "kinpid": 13, "kinpidplus": 13, "full": 17, "energyflow": 3, "atlas7": 7, "high-level": 15}
+ATLAS_CONSTITUENTS = 80
+HIGH_LEVEL_DIVISORS = {"split12": 1e3, "split23": 1e3, "ecf1": 1e3, "qw": 1e3, "ecf2": 1e6, "ecf3": 1e9}
+"""GeV, GeV^2 and GeV^3 to TeV, TeV^2 and TeV^3, as the published networks scale their inputs."""
+
+
+class Preprocessing(nn.Module):
+    """Pads a batch and derives what a network asks for.
+
+    Parameters
+    ----------
+    features : str
+        One of the feature sets above.
+    inputs : tuple of str
+        Names of the tensors the network wants: ``features`` (B, P, F), ``mask`` (B, P), ``p4`` (B, P, 4) GeV,
+        ``points`` (B, P, 2), ``z`` (B, P), ``angles`` (B, P, 2), ``jet_features`` (B, F).
+    max_constituents : int
+        Number of slots P; constituents beyond are cut.
+    jet_axis : "sum" or "stored"
+        Whether jet pT, energy and axis are those of the constituents' sum or of the stored jet scalars (JetClass).
+
+    Raises
+    ------
+    ValueError
+        If there is no such feature set, or a network asks for a tensor that the set does not have.
+    """
+
+    def __init__(self, features: str, inputs: tuple[str, ...], max_constituents: int, jet_axis: str = "sum") -> None:
+        super().__init__()
+        if features not in COLUMNS:
+            raise ValueError(f"expected one of the feature sets {', '.join(COLUMNS)}, found {features!r}")
+        of_the_jet = features == "high-level"
+        if of_the_jet != ("jet_features" in inputs):
+            raise ValueError(f"the feature set {features!r} does not provide what the network asks for: {', '.join(inputs)}")
+        self.features, self.inputs, self.jet_axis = features, tuple(inputs), jet_axis
+        self.max_constituents = min(max_constituents, ATLAS_CONSTITUENTS) if features == "atlas7" else max_constituents
+        self.num_features = NUM_FEATURES[features]
+        self.needs_statistics = features in ("atlas7", "high-level")
+        self.register_buffer("mean", torch.zeros(self.num_features))
+        self.register_buffer("std", torch.ones(self.num_features))
+        self.mean: Tensor
+        self.std: Tensor
+        divisors = [HIGH_LEVEL_DIVISORS.get(name, 1.0) for name in HIGH_LEVEL_NAMES] if of_the_jet else []
+        self.register_buffer("divisors", torch.tensor(divisors), persistent=False)
+        self.divisors: Tensor
+
+    @property
+    def constituent_columns(self) -> tuple[str, ...]:
+        """Children of `constituents` that a batch must carry; empty where none are needed."""
+        return COLUMNS[self.features]
+
+    @property
+    def scalar_columns(self) -> tuple[str, ...]:
+        """Scalars that a batch must carry."""
+        if self.features == "high-level":
+            return HIGH_LEVEL_NAMES
+        return ("jet_pt", "jet_eta", "jet_phi", "jet_energy") if self.jet_axis == "stored" else ()
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Tensors by name, exactly those of `inputs`."""
+        if self.features == "high-level":
+            return {"jet_features": self._standardise(self._high_level(batch))}
+        x_BPF, mask_BP = self._padded(batch)
+        return self.from_padded(x_BPF[..., :4], mask_BP, x_BPF[..., 4:], self._stored_axis(batch))
+
+    def from_padded(
+        self, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor | None = None, axis_B4: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Tensors by name from padded constituents; whatever empty slots hold does not matter.
+
+        Parameters
+        ----------
+        p4_BP4 : Tensor, shape (B, P, 4), GeV
+        mask_BP : Tensor, shape (B, P), bool
+        extra_BPF : Tensor, shape (B, P, F), optional
+            The constituent columns after the four-vector, in the order of `constituent_columns`.
+        axis_B4 : Tensor, shape (B, 4), optional
+            Stored jet (pT, eta, phi, energy); the constituents' sum if not given.
+        """
+        p4_BP4 = torch.where(mask_BP[..., None], p4_BP4, 0.0)
+        extra_BPF = p4_BP4[..., :0] if extra_BPF is None else torch.where(mask_BP[..., None], extra_BPF, 0.0)
+        derived = self._derive(p4_BP4, mask_BP, extra_BPF, axis_B4)
+        if "features" in derived and self.needs_statistics:
+            derived["features"] = torch.where(mask_BP[..., None], self._standardise(derived["features"]), 0.0)
+        derived |= {"mask": mask_BP, "p4": p4_BP4}
+        return {name: derived[name] for name in self.inputs}
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Set mean and standard deviation from the (weighted) jets of the training split, in one pass.
+
+        Sums are float64 about the first batch's mean, so that large offsets cost no precision.
+        """
+        if not self.needs_statistics:
+            return
+        total, shift = torch.zeros((), dtype=torch.float64), None
+        first = second = torch.zeros(self.num_features, dtype=torch.float64)
+        for batch in batches:
+            x_NF, weight_N = self._raw_rows(batch)
+            if not len(x_NF):
+                continue
+            shift = x_NF.mean(dim=0) if shift is None else shift
+            centred = x_NF - shift
+            total = total + weight_N.sum()
+            first = first + (weight_N[:, None] * centred).sum(dim=0)
+            second = second + (weight_N[:, None] * centred**2).sum(dim=0)
+        if shift is None or not total > 0:
+            raise ValueError("feature statistics need at least one training jet with a positive weight")
+        mean = first / total
+        variance = (second / total - mean**2).clamp(min=0.0)
+        std = variance.sqrt()
+        self.mean.copy_(shift + mean)
+        # a constant feature carries nothing: leave it at 0 after centring
+        self.std.copy_(torch.where(std > 1e-12, std, 1.0))
+
+    def _raw_rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Unstandardised features as rows (N, F) with their weights (N,), float64."""
+        weight_B = torch.ones(len(batch)) if batch.weight is None else batch.weight
+        if self.features == "high-level":
+            return self._high_level(batch).double(), weight_B.double()
+        x_BPF, mask_BP = self._padded(batch)
+        derived = self._derive(torch.where(mask_BP[..., None], x_BPF[..., :4], 0.0), mask_BP, x_BPF[..., 4:], None)
+        weight_BP = weight_B[:, None].expand_as(mask_BP)
+        return derived["features"][mask_BP].double(), weight_BP[mask_BP].double()
+
+    def _padded(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        group = batch.groups["constituents"]
+        assert group.columns == self.constituent_columns, (group.columns, self.constituent_columns)
+        return group.pad(self.max_constituents)
+
+    def _stored_axis(self, batch: Batch) -> Tensor | None:
+        if self.jet_axis == "sum":
+            return None
+        return torch.stack([batch.scalars[name] for name in ("jet_pt", "jet_eta", "jet_phi", "jet_energy")], dim=-1)
+
+    def _high_level(self, batch: Batch) -> Tensor:
+        return torch.stack([batch.scalars[name] for name in HIGH_LEVEL_NAMES], dim=-1) / self.divisors
+
+    def _standardise(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+    def _derive(self, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor, axis_B4: Tensor | None) -> dict[str, Tensor]:
+        if self.features == "energyflow":
+            return energy_flow(p4_BP4, mask_BP)
+        if self.features == "atlas7":
+            x_BPF = atlas7(p4_BP4, mask_BP)
+            return {"features": x_BPF, "points": x_BPF[..., :2]}
+        return weaver_features(self.features, p4_BP4, mask_BP, extra_BPF, axis_B4)
+
+
+def weaver_features(
+    features: str, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor, axis_B4: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Return ``features`` (B, P, 7, 13 or 17) and ``points`` (B, P, 2) = (deta, dphi) of the jet-universe sets.
+
+    Parameters
+    ----------
+    features : "kin", "kinpid", "kinpidplus" or "full"
+    p4_BP4 : Tensor, shape (B, P, 4), GeV, 0 in empty slots
+    mask_BP : Tensor, shape (B, P), bool
+    extra_BPF : Tensor, shape (B, P, F)
+        Columns after the four-vector.
+    axis_B4 : Tensor, shape (B, 4), optional
+        Jet (pT, eta, phi, energy); the sum of the constituents if not given.
+    """
+    if axis_B4 is None:
+        jet_B4 = p4_BP4.sum(dim=1)
+        axis_B4 = torch.stack(
+            [kinematics.pt(jet_B4), kinematics.eta(jet_B4), kinematics.phi(jet_B4), jet_B4[:, 3]], dim=-1
+        )
+    jet_pt, jet_eta, jet_phi, jet_energy = (x[:, None] for x in axis_B4.unbind(dim=-1))
+    pt_BP = kinematics.pt(p4_BP4)
+    side_B1 = torch.where(jet_eta >= 0, 1.0, -1.0)
+    deta_BP = (kinematics.eta(p4_BP4) - jet_eta) * side_B1
+    dphi_BP = kinematics.delta_phi(kinematics.phi(p4_BP4), jet_phi)
+    columns = [
+        _scaled(_log(pt_BP), 1.7, 0.7),
+        _scaled(_log(p4_BP4[..., 3]), 2.0, 0.7),
+        _scaled(_log(pt_BP / jet_pt.clamp(min=kinematics.TINY)), -4.7, 0.7),
+        _scaled(_log(p4_BP4[..., 3] / jet_energy.clamp(min=kinematics.TINY)), -4.7, 0.7),
+        _scaled(torch.hypot(deta_BP, dphi_BP), 0.2, 4.0),
+    ]
+    if features != "kin":
+        columns += _identity_columns(features, extra_BPF)
+    if features == "full":
+        d0, d0_err, dz, dz_err = extra_BPF[..., len(PID) :].unbind(dim=-1)
+        columns += [torch.tanh(d0), d0_err.clamp(0.0, 1.0), torch.tanh(dz), dz_err.clamp(0.0, 1.0)]
+    x_BPF = torch.stack([*columns, deta_BP, dphi_BP], dim=-1)
+    points_BP2 = torch.stack([deta_BP, dphi_BP], dim=-1)
+    real = mask_BP[..., None]
+    return {
+        "features": torch.where(real, torch.nan_to_num(x_BPF, 0.0, 0.0, 0.0), 0.0),
+        "points": torch.where(real, points_BP2, 0.0),
+    }
+
+
+def _identity_columns(features: str, extra_BPF: Tensor) -> list[Tensor]:
+    columns = list(extra_BPF[..., : len(PID)].unbind(dim=-1))
+    if features == "kinpidplus":
+        pdg_id = extra_BPF[..., len(PID)].abs()
+        columns[1] = (pdg_id == 211) + 0.5 * (pdg_id == 321) + 0.2 * (pdg_id == 2212)
+        columns[2] = (pdg_id == 130) + 0.2 * (pdg_id == 2112)
+    return columns
+
+
+def energy_flow(p4_BP4: Tensor, mask_BP: Tensor) -> dict[str, Tensor]:
+    """Momentum fractions ``z`` (B, P), ``angles`` (B, P, 2) about the pT-weighted mean, and ``features`` (B, P, 3)."""
+    pt_BP = kinematics.pt(p4_BP4)
+    z_BP = pt_BP / pt_BP.sum(dim=1, keepdim=True).clamp(min=kinematics.TINY)
+    y_BP, phi_BP = kinematics.rapidity(p4_BP4), kinematics.phi(p4_BP4)
+    # phi about the hardest constituent first: a mean of angles needs one branch
+    reference_B1 = phi_BP.gather(1, pt_BP.argmax(dim=1, keepdim=True))
+    phi_BP = kinematics.delta_phi(phi_BP, reference_B1)
+    y_BP = y_BP - (z_BP * y_BP).sum(dim=1, keepdim=True)
+    phi_BP = phi_BP - (z_BP * phi_BP).sum(dim=1, keepdim=True)
+    angles_BP2 = torch.where(mask_BP[..., None], torch.stack([y_BP, phi_BP], dim=-1), 0.0)
+    return {"z": z_BP, "angles": angles_BP2, "points": angles_BP2, "features": torch.cat([z_BP[..., None], angles_BP2], -1)}
+
+
+def atlas7(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
+    """Seven inputs (eta', phi', ln pT, ln E, ln pT/sum, ln E/sum, R), shape (B, P, 7), pT and E in MeV, unstandardised.
+
+    Constituents must be in descending pT: the first sits at the origin, the second on the negative phi' axis, the
+    third at eta' >= 0. Jets with fewer constituents skip the step that lacks one.
+    """
+    p4_BP4 = p4_BP4 * 1e3
+    eta_BP, phi_BP = kinematics.eta(p4_BP4), kinematics.phi(p4_BP4)
+    eta_BP = eta_BP - eta_BP[:, :1]
+    phi_BP = kinematics.delta_phi(phi_BP, phi_BP[:, :1])
+    if p4_BP4.shape[1] > 1:
+        angle_B1 = torch.atan2(phi_BP[:, 1:2], eta_BP[:, 1:2]) + math.pi / 2
+        angle_B1 = torch.where(mask_BP[:, 1:2], angle_B1, 0.0)
+        cos, sin = torch.cos(angle_B1), torch.sin(angle_B1)
+        eta_BP, phi_BP = eta_BP * cos + phi_BP * sin, phi_BP * cos - eta_BP * sin
+    if p4_BP4.shape[1] > 2:
+        eta_BP = torch.where(mask_BP[:, 2:3] & (eta_BP[:, 2:3] < 0), -eta_BP, eta_BP)
+    pt_BP, energy_BP = kinematics.pt(p4_BP4), p4_BP4[..., 3]
+    columns = [
+        eta_BP,
+        phi_BP,
+        _log(pt_BP),
+        _log(energy_BP),
+        _log(pt_BP / pt_BP.sum(dim=1, keepdim=True).clamp(min=kinematics.TINY)),
+        _log(energy_BP / energy_BP.sum(dim=1, keepdim=True).clamp(min=kinematics.TINY)),
+        torch.hypot(eta_BP, phi_BP),
+    ]
+    return torch.where(mask_BP[..., None], torch.stack(columns, dim=-1), 0.0)
+
+
+def _log(x: Tensor) -> Tensor:
+    return torch.log(x.clamp(min=kinematics.TINY))
+
+
+def _scaled(x: Tensor, centre: float, scale: float) -> Tensor:
+    return ((x - centre) * scale).clamp(-5.0, 5.0)

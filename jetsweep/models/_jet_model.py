@@ -1,0 +1,57 @@
+"""A network with its preprocessing: ragged jets in, logits out. Training, prediction and export share it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from jetsweep.data.batch import Batch
+from jetsweep.errors import JetsweepError
+from jetsweep.models._base import MODELS, ModelConfig, build_network
+from jetsweep.models._features import Preprocessing
+
+
+class JetModel(nn.Module):
+    """Preprocessing followed by a network.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+    network : nn.Module
+        Called with the tensors that it names in `inputs`.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, network: nn.Module) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+        self.network = network
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits of the jets in `batch`, shape (B, C)."""
+        logits: Tensor = self.network(**self.preprocessing(batch))
+        return logits
+
+
+def build_jet_model(config: ModelConfig, num_outputs: int, max_constituents: int) -> JetModel:
+    """Make the network that `config` describes, with fresh weights and the preprocessing of its feature set.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    num_outputs : int
+        Number of outputs C.
+    max_constituents : int
+        Constituent slots P.
+
+    Raises
+    ------
+    JetsweepError
+        If the feature set does not exist or does not suit the architecture.
+    """
+    network: Any = MODELS.get(config.name).network
+    try:
+        preprocessing = Preprocessing(config.features, network.inputs, max_constituents, config.jet_axis)
+    except ValueError as error:
+        raise JetsweepError(f"model.features of {config.name}: {error}") from error
+    return JetModel(preprocessing, build_network(config, preprocessing.num_features, num_outputs))

@@ -1,0 +1,137 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from jetsweep.data.batch import Batch, Ragged
+from jetsweep.models._features import COLUMNS, HIGH_LEVEL_NAMES, Preprocessing
+
+# (pT in GeV, eta, phi) of three massless constituents, and what the published definitions give for them
+GOLDEN = [(100.0, 0.5, 0.1), (50.0, 0.6, -0.1), (10.0, 0.3, 0.3)]
+GOLDEN_KIN = [
+    [2.033619, 1.907699, 2.965374, 2.953015, -0.579987, -0.022921, 0.05],
+    [1.548416, 1.457511, 2.480171, 2.502827, -0.125419, 0.077079, -0.15],
+    [0.421810, 0.242848, 1.353565, 1.288164, 0.539814, -0.222921, 0.25],
+]
+GOLDEN_ATLAS = [
+    [0, 0, 11.512925, 11.633040, -0.470004, -0.481407, 0],
+    [0, -0.223607, 10.819778, 10.989914, -1.163151, -1.124533, 0.223607],
+    [0.089443, 0.268328, 9.210340, 9.254681, -2.772589, -2.859765, 0.282843],
+]
+
+
+def p4_of(jets):
+    rows = [[pt * math.cos(phi), pt * math.sin(phi), pt * math.sinh(eta), pt * math.cosh(eta)] for pt, eta, phi in jets]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def batch_of(*jets, columns=("px", "py", "pz", "energy"), weight=None):
+    values = torch.cat([p4_of(jet) for jet in jets]) if jets else torch.zeros(0, 4)
+    extra = torch.zeros(len(values), len(columns) - 4, dtype=torch.float64)
+    offsets = torch.tensor([0, *np.cumsum([len(jet) for jet in jets])])
+    group = Ragged(torch.cat([values, extra], dim=1).float(), offsets, columns)
+    return Batch({"constituents": group}, {}, {}, weight, torch.arange(len(jets)))
+
+
+def kin(jet, **options):
+    return Preprocessing("kin", ("features", "mask", "p4", "points"), 5, **options)(batch_of(jet))
+
+
+def test_golden_jet_of_the_seven_kinematic_inputs():
+    out = kin(GOLDEN)
+    torch.testing.assert_close(out["features"][0, :3], torch.tensor(GOLDEN_KIN), atol=3e-6, rtol=0)
+    torch.testing.assert_close(out["points"][0, :3], torch.tensor(GOLDEN_KIN)[:, 5:], atol=1e-6, rtol=0)
+    assert out["features"][0, 3:].abs().max() == 0
+    assert out["mask"].tolist() == [[True, True, True, False, False]]
+
+
+def test_golden_jet_of_the_seven_atlas_inputs():
+    prep = Preprocessing("atlas7", ("features", "mask"), 128)
+    assert prep.max_constituents == 80
+    raw = prep._raw_rows(batch_of(GOLDEN))[0]
+    np.testing.assert_allclose(raw, GOLDEN_ATLAS, atol=2e-6)
+
+
+@pytest.mark.parametrize("shift", [0.7, 3.0])
+def test_atlas_angles_ignore_rotations_about_the_beam_and_mirrors(shift):
+    prep = Preprocessing("atlas7", ("features", "mask"), 10)
+    plain = prep._raw_rows(batch_of(GOLDEN))[0][:, [0, 1, 2, 6]]
+    turned = prep._raw_rows(batch_of([(pt, eta, phi + shift) for pt, eta, phi in GOLDEN]))[0][:, [0, 1, 2, 6]]
+    mirrored = prep._raw_rows(batch_of([(pt, -eta, phi) for pt, eta, phi in GOLDEN]))[0][:, [0, 1, 2, 6]]
+    torch.testing.assert_close(turned, plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(mirrored, plain, atol=1e-5, rtol=0)
+
+
+def test_golden_jet_of_the_energy_flow_inputs():
+    out = Preprocessing("energyflow", ("z", "angles", "mask"), 3)(batch_of(GOLDEN))
+    torch.testing.assert_close(out["z"][0], torch.tensor([0.625, 0.3125, 0.0625]))
+    expected = torch.tensor([[-0.01875, 0.05], [0.08125, -0.15], [-0.21875, 0.25]])
+    torch.testing.assert_close(out["angles"][0], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("features", ["kin", "kinpid", "kinpidplus", "full", "energyflow", "atlas7"])
+def test_empty_slots_may_hold_anything(features):
+    columns = COLUMNS[features]
+    prep = Preprocessing(features, ("features", "mask"), 6)
+    x = torch.cat([p4_of(GOLDEN).float(), torch.zeros(3, len(columns) - 4)], dim=1)[None]
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    plain = prep.from_padded(x[..., :4], mask, x[..., 4:])["features"]
+    for junk in (1e4, float("nan"), float("inf")):
+        wide = torch.nn.functional.pad(x, (0, 0, 0, 3), value=junk)
+        out = prep.from_padded(wide[..., :4], torch.nn.functional.pad(mask, (0, 3)), wide[..., 4:])["features"]
+        torch.testing.assert_close(out[:, :3], plain)
+        assert out[:, 3:].abs().max() == 0
+
+
+@pytest.mark.parametrize("features", ["kin", "energyflow", "atlas7"])
+@pytest.mark.parametrize("jet", [[], GOLDEN[:1], GOLDEN[:2], [(50.0, 0.2, 0.1)] * 4, [(1e-3, 12.0, 0.0)]])
+def test_odd_jets_stay_finite(features, jet):
+    out = Preprocessing(features, ("features", "mask"), 4)(batch_of(jet, GOLDEN))
+    assert torch.isfinite(out["features"]).all()
+
+
+def test_a_jet_does_not_see_its_neighbours():
+    prep = Preprocessing("kin", ("features", "mask"), 5)
+    together = prep(batch_of(GOLDEN[:2], GOLDEN))["features"]
+    torch.testing.assert_close(together[:1], prep(batch_of(GOLDEN[:2]))["features"])
+
+
+def test_backward_jets_are_seen_from_their_own_side():
+    mirrored = [(pt, -eta, phi) for pt, eta, phi in GOLDEN]
+    torch.testing.assert_close(kin(mirrored)["features"], kin(GOLDEN)["features"], atol=2e-6, rtol=0)
+
+
+def test_statistics_standardise_the_weighted_training_jets():
+    rng = np.random.default_rng(2)
+    table = torch.tensor(rng.normal(5.0, 3.0, (200, 15)), dtype=torch.float32)
+    weight = torch.tensor(rng.uniform(0.1, 2.0, 200), dtype=torch.float32)
+
+    def part(rows):
+        scalars = {name: table[rows, i] for i, name in enumerate(HIGH_LEVEL_NAMES)}
+        return Batch({}, scalars, {}, weight[rows], torch.arange(len(table[rows])))
+
+    prep = Preprocessing("high-level", ("jet_features",), 1)
+    assert prep.scalar_columns == HIGH_LEVEL_NAMES
+    assert prep.constituent_columns == ()
+    prep.fit([part(slice(0, 70)), part(slice(70, 200))])
+    x = prep(part(slice(0, 200)))["jet_features"].double()
+    w = weight.double()[:, None]
+    torch.testing.assert_close((w * x).sum(0) / w.sum(), torch.zeros(15, dtype=torch.float64), atol=1e-5, rtol=0)
+    torch.testing.assert_close((w * x**2).sum(0) / w.sum(), torch.ones(15, dtype=torch.float64), atol=1e-4, rtol=0)
+
+
+def test_wrong_sets_are_refused():
+    with pytest.raises(ValueError, match="expected one of the feature sets kin, .* found 'kim'"):
+        Preprocessing("kim", ("features",), 5)
+    with pytest.raises(ValueError, match="'high-level' does not provide"):
+        Preprocessing("high-level", ("features", "mask"), 5)
+    with pytest.raises(ValueError, match="'kin' does not provide"):
+        Preprocessing("kin", ("jet_features",), 5)
+
+
+def test_padded_inputs_compile_without_graph_breaks():
+    prep = Preprocessing("kin", ("features", "mask", "p4", "points"), 5)
+    compiled = torch.compile(prep.from_padded, fullgraph=True, backend="eager")
+    p4, mask = p4_of(GOLDEN).float()[None], torch.ones(1, 3, dtype=torch.bool)
+    torch.testing.assert_close(compiled(p4, mask)["features"], prep.from_padded(p4, mask)["features"])
