@@ -10,8 +10,8 @@ from jetsweep.data.sources._jets import FLAGS, flags_of_ids
 
 SETTINGS = {
     "tracks": "abs(eta) < 2.5, pt > 0.5 GeV, efficiency 0.95, sigma(pt)/pt = 0.01 (+) 1.5e-4 pt",
-    "photons, electrons without track": "cells of 0.02 (0.1 beyond 2.5), sigma(E) = 0.10 sqrt(E) (+) 0.007 E, E > 0.5 GeV",
-    "others without track": "cells of 0.1 (0.2 beyond 2.5), sigma(E) = 0.50 sqrt(E) (+) 0.03 E, E > 1.0 GeV",
+    "photon, electron without track": "cells 0.02 (0.1 beyond 2.5), sigma(E) = 0.10 sqrt(E) (+) 0.007 E, E > 0.5 GeV",
+    "other without track": "cells of 0.1 (0.2 beyond 2.5), sigma(E) = 0.50 sqrt(E) (+) 0.03 E, E > 1.0 GeV",
     "reach": "abs(eta) < 4.9; muons without track are lost; positions uniform in the cell; massless",
 }
 TRACK_ETA, REACH_ETA = 2.5, 4.9

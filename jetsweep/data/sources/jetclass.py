@@ -139,7 +139,8 @@ class _Tree:
                 raise DataError(f"{self.path}: expected a TTree called 'tree', found {', '.join(keys) or 'nothing'}")
             with reading(self.path, "ROOT"):
                 tree = self.file["tree"]
-            _check_branches(list(tree.keys()), self.path)
+                names = list(tree.keys())
+            _check_branches(names, self.path)
         except BaseException:
             self.file.close()
             raise

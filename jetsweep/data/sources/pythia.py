@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -108,9 +109,12 @@ class PythiaSource(Source):
             return
         import multiprocessing
         from concurrent.futures import Future, ProcessPoolExecutor
+        from concurrent.futures.process import BrokenProcessPool
 
         # spawn: forking a process that runs threads (Arrow, torch, Ray) may hang
-        pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+        pool = ProcessPoolExecutor(
+            processes, mp_context=multiprocessing.get_context("spawn"), initializer=_silence_banners
+        )
         waiting: deque[Future[Jets]] = deque()
         try:
             for label, chunk, size in plan:
@@ -119,14 +123,19 @@ class PythiaSource(Source):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise DataError("a process that ran Pythia died; was it killed for want of memory?") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
+def _silence_banners() -> None:
+    """FastJet greets on stdout in every process; the manifest names it instead."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def require_generators() -> None:
     """Raise a `DataError` where Pythia, FastJet or awkward is not installed."""
-    import importlib.util
-
     missing = [name for name in ("pythia8mc", "fastjet", "awkward") if importlib.util.find_spec(name) is None]
     if missing:
         raise DataError(

@@ -1,6 +1,6 @@
 """Synthetic jets in plain numpy: one-prong `qcd` against three-prong `top`. Not a simulation of collisions.
 
-The kinematics of the top decay are exact (t → bW, W → qq, isotropic, boosted); everything that a parton shower would do is
+The kinematics of the top decay are exact (t → bW, W → qq, isotropic, boosted); everything that a shower would do is
 one falling spectrum of momentum fractions and one lognormal width. The jets exist to try the machinery on.
 """
 
