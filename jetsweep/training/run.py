@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import io
+import json
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
+import numpy as np
+import torch
+
+from jetsweep.data.config import prepare
+from jetsweep.data.dataset import Dataset
+from jetsweep.errors import DataError, JetsweepError
+from jetsweep.models._jet_model import JetModel, build_jet_model
+from jetsweep.tasks._base import Task, build_task
+from jetsweep.training.checkpoint import load_weights, read_spec, read_weights, recover, write_file
 from jetsweep.training.config import TrialSpec
-from jetsweep.training.reporter import Reporter, silent
+from jetsweep.training.evaluate import Batches, evaluate, inference_time
+from jetsweep.training.loop import Diverged, TrainingLoop
+from jetsweep.training.optimizers import freeze
+from jetsweep.training.random_state import seed_everything
+from jetsweep.training.reporter import Metrics, Reporter, silent
+from jetsweep.training.world import World
 
-if TYPE_CHECKING:
-    from jetsweep.training.world import World
+_TIMED_BATCH = 1000
 
 StoppedBecause = Literal["budget", "patience", "diverged", "asked"]
 
@@ -41,7 +58,7 @@ class TrainResult:
 
     stopped_because: StoppedBecause
     epoch: int
-    best: dict[str, float | int | str]
+    best: Metrics
     test: dict[str, float]
     error: str | None
     parameters: int
@@ -57,6 +74,7 @@ def train(
     *,
     world: World | None = None,
     resume: bool = True,
+    stop_requested: Callable[[], bool] | None = None,
 ) -> TrainResult:
     """Train one trial in this process.
 
@@ -74,6 +92,8 @@ def train(
         This process's place among several; a single process if not given.
     resume : bool
         Continue from ``checkpoints/last`` where there is one.
+    stop_requested : callable, optional
+        Asked between steps, e.g. whether Ctrl-C or SIGTERM arrived; True saves ``last`` and returns "asked".
 
     Returns
     -------
@@ -84,4 +104,181 @@ def train(
     JetsweepError
         If data, task, model or machine do not allow the trial; a NaN loss is no error but "diverged".
     """
-    raise NotImplementedError
+    world = world or World.alone()
+    workdir = Path(workdir)
+    _check_machine(spec, world)
+    if resume:
+        _check_same_trial(spec, workdir / "checkpoints" / "last")
+    dataset = _first_then_others(world, lambda: prepare(spec.data, Path(data_root)))
+    task = build_task(spec.task, dataset.classes)
+    if world.is_first:
+        write_file(workdir / "experiment.json", spec.model_dump_json(indent=2).encode())
+        (workdir / "result.json").unlink(missing_ok=True)  # the result of fewer epochs is no result of these
+
+    model = _build_model(spec, task, dataset, world)
+    loop = TrainingLoop(
+        model,
+        task,
+        _training_loaders(spec, task, model, dataset, world),
+        _loader(spec, task, model, dataset, world, "val"),
+        spec,
+        workdir,
+        reporter,
+        world,
+        dataset.classes,
+        stop_requested,
+    )
+    error: str | None = None
+    test: dict[str, float] = {}
+    timing: dict[str, float | int | str] = {}
+    stopped_because: StoppedBecause
+    try:
+        stopped_because = loop.run(resume)
+    except Diverged as stop:
+        stopped_because, error = "diverged", f"{spec.name}: {stop}; lower the learning rate or clip gradients"
+    if stopped_because in ("budget", "patience"):
+        test, timing = _evaluate_best(loop, dataset)
+    result = TrainResult(
+        stopped_because,
+        loop.completed_epochs,
+        loop.progress.best,
+        test,
+        error,
+        sum(p.numel() for p in model.network.parameters() if p.requires_grad),
+        loop.progress.seconds,
+        timing,
+    )
+    if world.is_first:
+        write_file(workdir / "result.json", json.dumps(asdict(result), indent=2).encode())
+    return result
+
+
+def _check_machine(spec: TrialSpec, world: World) -> None:
+    if spec.training.precision == "fp16" and world.device.type != "cuda":
+        raise JetsweepError(
+            f"training.precision: fp16 needs a CUDA device, found {world.device.type}; use bf16 or fp32"
+        )
+    torch.use_deterministic_algorithms(spec.training.deterministic)
+
+
+def _check_same_trial(spec: TrialSpec, last: Path) -> None:
+    """Refuse to continue the weights of one trial with the data or network of another."""
+    if not recover(last):
+        return
+    before, now = read_spec(last).model_dump(mode="json"), spec.model_dump(mode="json")
+    for part in ("seed", "data", "task", "model"):
+        if before[part] != now[part]:
+            raise JetsweepError(
+                f"{last}: cannot continue, its {part} is {json.dumps(before[part])}, the experiment's is "
+                f"{json.dumps(now[part])}; use another folder or resume=False"
+            )
+
+
+def _first_then_others(world: World, make: Callable[[], Dataset]) -> Dataset:
+    """Let rank 0 make what the others then find on disk."""
+    if world.size == 1:
+        return make()
+    error: JetsweepError | None = None
+    made = None
+    if world.is_first:
+        try:
+            made = make()
+        except JetsweepError as problem:
+            error = problem
+    error = world.from_first(error)
+    if error is not None:  # on all ranks, so that none waits for another
+        raise error
+    return made if made is not None else make()
+
+
+def _build_model(spec: TrialSpec, task: Task, dataset: Dataset, world: World) -> JetModel:
+    """Fresh weights from the spec's seed, feature statistics from the training split; the same on all ranks."""
+    seed_everything(spec.seed)
+    num_outputs = task.num_outputs(spec.model.binary_output)
+    model = build_jet_model(spec.model, num_outputs, spec.data.max_constituents)
+    if world.is_first and model.preprocessing.needs_statistics:
+        model.preprocessing.fit(_loader(spec, task, model, dataset, World.alone("cpu"), "train").batches(0))
+    model.to(world.device)
+    world.broadcast_module(model)
+    freeze(model, spec.training.lr_factors)
+    if spec.training.compile:
+        model.network.compile()
+    return model
+
+
+def _loader(
+    spec: TrialSpec,
+    task: Task,
+    model: JetModel,
+    dataset: Dataset,
+    world: World,
+    split: str,
+    batch_size: int | None = None,
+    training: bool = False,
+) -> Batches:
+    """A loader of one split with the columns that model and task need."""
+    if dataset.num_rows(split) == 0:
+        raise DataError(f"{dataset.path}: the split {split!r} is empty, expected at least one jet")
+    loader: Batches = dataset.loader(
+        split,
+        batch_size or spec.training.eval_batch_size,
+        constituents=model.preprocessing.constituent_columns,
+        scalars=tuple(dict.fromkeys((*model.preprocessing.scalar_columns, *task.scalars))),
+        shuffle=training,
+        seed=spec.seed,
+        rank=world.rank,
+        world_size=world.size,
+        max_constituents=spec.data.max_constituents,
+        fraction=spec.data.train_fraction if split == "train" else 1.0,
+        drop_last=training,
+        pin_memory=world.device.type == "cuda",
+    )
+    return loader
+
+
+def _training_loaders(
+    spec: TrialSpec, task: Task, model: JetModel, dataset: Dataset, world: World
+) -> dict[str, Batches]:
+    """Loaders by stream: `main` reads the split `train`, any other stream the split of its own name."""
+    loaders = {}
+    for stream in task.streams:
+        split = "train" if stream == "main" else stream
+        if split not in dataset.splits:
+            raise DataError(
+                f"{dataset.path}: task {spec.task.name!r} needs the split {split!r}, found {sorted(dataset.splits)}"
+            )
+        micro = spec.training.batch_size // spec.training.accumulate
+        loaders[stream] = _loader(spec, task, model, dataset, world, split, micro, training=True)
+    return loaders
+
+
+def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, float], dict[str, float | int | str]]:
+    """Metrics of the best checkpoint on the test split, its arrays on disk, and the time per jet."""
+    spec, task, world = loop.spec, loop.task, loop.world
+    model: Any = loop.model
+    world.barrier()  # rank 0 may still be writing the checkpoint
+    weights, _ = read_weights(loop.best)
+    load_weights(model, weights, loop.best)
+    test: dict[str, float] = {}
+    for split in ("val", "test"):
+        if split not in dataset.splits:
+            continue
+        loader = _loader(spec, task, model, dataset, world, split)
+        metrics, arrays = evaluate(model, task, loader, world, spec.training.precision, split)
+        if split == "test":
+            test = metrics
+        if world.is_first:
+            _save_arrays(loop.workdir / "evaluation" / f"{split}.npz", arrays)
+    timing: dict[str, float | int | str] = {}
+    if world.is_first:
+        alone = World.alone(world.device)
+        loader = _loader(spec, task, model, dataset, alone, "val", _TIMED_BATCH)
+        with closing(loader.batches(0)) as batches:  # type: ignore[type-var]
+            timing = inference_time(model, next(batches), world.device, spec.training.precision)
+    return test, world.from_first(timing)
+
+
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_file(path, buffer.getvalue())

@@ -1,0 +1,116 @@
+"""Whole-split metrics, exact over ranks, and the time a jet takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from jetsweep.data.batch import Batch
+from jetsweep.errors import DataError
+from jetsweep.tasks._base import Task
+from jetsweep.training.world import World
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Batches(Protocol):
+    """What the loop needs of a loader: `jetsweep.data.loader.Loader`, or a test's own."""
+
+    @property
+    def num_steps(self) -> int:
+        """Batches per epoch, equal on all ranks."""
+        ...
+
+    @property
+    def num_rows(self) -> int:
+        """Rows per epoch over all ranks."""
+        ...
+
+    def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Batches of this rank in an epoch."""
+        ...
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Context of mixed precision; nothing for fp32."""
+    return torch.autocast(device.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, task: Task, loader: Batches, world: World, precision: str = "fp32", split: str = "val"
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Metrics of a split and the per-jet arrays behind them.
+
+    Returns
+    -------
+    metrics : dict
+        Named ``<split>/<metric>``.
+    arrays : dict of ndarray
+        Of all jets, in order of rows.
+
+    Raises
+    ------
+    DataError
+        If some rank has no jets at all.
+    """
+    was_training = model.training
+    model.eval()
+    evaluator, num_rows = task.evaluator(), 0
+    for batch in loader.batches(0):
+        if len(batch) == 0:  # the tail of the split may not reach every rank
+            continue
+        on_device = batch.to(world.device, non_blocking=True)
+        with autocast(precision, world.device):
+            outputs = model(on_device)
+        evaluator.update(outputs, on_device)
+        num_rows += len(batch)
+    model.train(was_training)
+    if min(world.gather_objects(num_rows)) == 0:
+        raise DataError(
+            f"split {split!r} has {loader.num_rows} jets: too few for {world.size} workers to have one each"
+        )
+    metrics = {f"{split}/{name}": value for name, value in evaluator.compute(world.gather).items()}
+    return metrics, evaluator.arrays()
+
+
+@torch.no_grad()
+def inference_time(
+    model: nn.Module, batch: Batch, device: torch.device, precision: str = "fp32", budget_s: float = 5.0
+) -> dict[str, float | int | str]:
+    """Time of preprocessing and forward pass per jet: median over warm repetitions, data already on the device.
+
+    Returns
+    -------
+    dict
+        ``inference_us_per_jet`` (microseconds), ``inference_batch`` (jets), ``inference_repeats`` and ``device``.
+    """
+    model.eval()
+    batch = batch.to(device)
+
+    def once() -> float:
+        start = time.perf_counter()
+        with autocast(precision, device):
+            model(batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    end = time.perf_counter() + budget_s
+    once()
+    seconds = [once()]
+    while len(seconds) < 20 and time.perf_counter() < end:
+        seconds.append(once())
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    return {
+        "inference_us_per_jet": float(np.median(seconds)) / len(batch) * 1e6,
+        "inference_batch": len(batch),
+        "inference_repeats": len(seconds),
+        "device": name,
+    }
