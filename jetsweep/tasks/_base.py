@@ -76,6 +76,7 @@ class Task(ABC):
     streams: ClassVar[tuple[str, ...]] = ("main",)
     """Names of the data streams a step draws one batch of each from; outlier exposure adds a second."""
 
+    config: Any
     phases: Sequence[Phase] = (Phase(),)
     scalars: tuple[str, ...] = ()
     """Scalar columns the task needs in each batch, beyond what the model's features need."""
@@ -102,9 +103,14 @@ class Task(ABC):
     def evaluator(self) -> Evaluator:
         """Make a fresh evaluator for one pass over one split."""
 
+    @classmethod
     @abstractmethod
-    def metric_names(self) -> tuple[str, ...]:
+    def metrics_of(cls, config: Any) -> tuple[str, ...]:
         """Names `Evaluator.compute` returns, so that a misspelt objective is refused before anything runs."""
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Names that this task's evaluator computes."""
+        return self.metrics_of(self.config)
 
     @abstractmethod
     def figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Figure]:

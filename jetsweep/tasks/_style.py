@@ -26,7 +26,12 @@ def hep_figure(width: float = 8.0, height: float = 7.0) -> Iterator[tuple[Figure
     from matplotlib.figure import Figure
 
     # the style's own fonts are not on every machine; DejaVu ships with matplotlib
-    fonts: dict[Any, Any] = {"font.family": "DejaVu Sans", "mathtext.fontset": "dejavusans", "font.size": 16, "legend.fontsize": 14}
+    fonts: dict[Any, Any] = {
+        "font.family": "DejaVu Sans",
+        "mathtext.fontset": "dejavusans",
+        "font.size": 16,
+        "legend.fontsize": 14,
+    }
     with mpl.rc_context({**mplhep.style.CMS, **fonts}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)

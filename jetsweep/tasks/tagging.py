@@ -126,9 +126,10 @@ class Tagging(Task):
     def evaluator(self) -> TaggingEvaluator:
         return TaggingEvaluator(self)
 
-    def metric_names(self) -> tuple[str, ...]:
+    @classmethod
+    def metrics_of(cls, config: TaggingConfig) -> tuple[str, ...]:
         names = ["loss", "accuracy", "auc"]
-        for efficiency in self.config.efficiencies:
+        for efficiency in config.efficiencies:
             names += [f"rejection_at_{efficiency:g}", f"rejection_at_{efficiency:g}_error"]
         return tuple(names)
 

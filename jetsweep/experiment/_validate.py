@@ -1,0 +1,160 @@
+"""From a concrete tree to an `Experiment`; pydantic's complaints become one sentence at the place that was written."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from jetsweep.data.sources._base import SOURCES
+from jetsweep.errors import ExperimentError, JetsweepError
+from jetsweep.experiment._yaml import Document, Path_
+from jetsweep.experiment.schema import Experiment
+from jetsweep.models._base import MODELS
+from jetsweep.tasks._base import TASKS
+
+REGISTRIES = {("model",): MODELS, ("task",): TASKS, ("data", "source"): SOURCES}
+"""Parts of an experiment whose settings depend on a registered name."""
+
+
+def validate_tree(tree: dict[str, Any], document: Document, sources: dict[Path_, Path_]) -> Experiment:
+    """Validate a tree without distributions.
+
+    Parameters
+    ----------
+    tree : dict
+    document : Document
+        Gives the line of every value.
+    sources : dict
+        Where in the document a drawn branch at a path of the tree was written.
+
+    Raises
+    ------
+    ExperimentError
+        For the first mistake.
+    """
+    for path, registry in REGISTRIES.items():
+        _validate_part(tree, path, registry, document, sources)
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, (), tree, document, sources) from error
+
+
+def _validate_part(
+    tree: dict[str, Any], path: Path_, registry: Any, document: Document, sources: dict[Path_, Path_]
+) -> None:
+    node: Any = tree
+    for key in path:
+        node = node.get(key) if isinstance(node, dict) else None
+    if isinstance(node, str):
+        node = {"name": node}
+    if not isinstance(node, dict) or not isinstance(node.get("name"), str):
+        if node is None:
+            # a section that is not there is the business of the whole
+            return
+        raise _at(document, path, sources, f"expected a mapping with a name, one of {', '.join(registry.names())}")
+    try:
+        config = _config_of(path, registry, node["name"])
+    except JetsweepError as error:
+        raise _at(document, (*path, "name"), sources, str(error)) from error
+    try:
+        config.model_validate(node)
+    except ValidationError as error:
+        raise _explain(error, path, tree, document, sources) from error
+
+
+def _config_of(path: Path_, registry: Any, name: str) -> type[BaseModel]:
+    entry = registry.get(name)
+    config: type[BaseModel] = entry.options if path == ("data", "source") else entry.config
+    return config
+
+
+def _at(document: Document, path: Path_, sources: dict[Path_, Path_], message: str) -> ExperimentError:
+    """Error at a path of the tree, with the line of the branch that was drawn there."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in sources:
+            written = (*sources[path[:length]], *path[length:])
+            origin = document.origin(written)
+            shown = Document(document.tree, {(): origin})
+            return shown.error(path, message)
+    return document.error(path, message)
+
+
+def _explain(
+    error: ValidationError, prefix: Path_, tree: dict[str, Any], document: Document, sources: dict[Path_, Path_]
+) -> ExperimentError:
+    # a misspelt key is the cause of the key that is missing
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    path = _real_path((*prefix, *first["loc"]), tree)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    found = first.get("input")
+    kind = first["type"]
+    if kind == "extra_forbidden":
+        known = _known_keys(path[:-1], tree)
+        close = difflib.get_close_matches(str(path[-1]), known, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        message = f"expected one of the keys {', '.join(known)}, found {path[-1]!r}{hint}"
+    elif kind == "missing":
+        message = f"expected the key {path[-1]!r}, found none"
+    elif kind in ("union_tag_invalid", "literal_error"):
+        context = first["ctx"]
+        known_text = str(context.get("expected_tags") or context.get("expected"))
+        tag = context.get("tag", found)
+        words = [word.strip(" '") for word in known_text.replace(" or ", ", ").split(",")]
+        close = difflib.get_close_matches(str(tag), words, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        if kind == "union_tag_invalid":
+            path = (*path, "name")
+        message = f"expected {known_text.replace(' or ', ', ')}, found {tag!r}{hint}"
+    elif message.startswith("Input should be "):
+        message = f"expected {message.removeprefix('Input should be ')}, found {found!r}"
+    elif kind != "value_error":
+        message = f"{message[0].lower()}{message[1:]}, found {found!r}"
+    return _at(document, path, sources, message)
+
+
+def _real_path(location: tuple[str | int, ...], tree: Any) -> Path_:
+    """Drop from pydantic's location what is not a key: tags of unions."""
+    path: list[str | int] = []
+    node = tree
+    for i, key in enumerate(location):
+        last = i == len(location) - 1
+        if isinstance(node, dict):
+            if key in node:
+                node = node[key]
+            elif not last or key == node.get("name"):
+                continue
+        elif isinstance(node, list) and isinstance(key, int) and key < len(node):
+            node = node[key]
+        elif not last:
+            continue
+        path.append(key)
+    return tuple(path)
+
+
+def _known_keys(path: Path_, tree: Any) -> list[str]:
+    """Keys that may stand below `path`, for the message about one that may not."""
+    model: type[BaseModel] | None = Experiment
+    node = tree
+    for depth, key in enumerate(path):
+        node = node[key] if isinstance(node, dict | list) else None
+        registry = REGISTRIES.get(path[: depth + 1])
+        if registry is not None and isinstance(node, dict):
+            model = _config_of(path[: depth + 1], registry, node["name"])
+        elif model is not None and isinstance(key, str):
+            model = _model_in(model.model_fields[key].annotation, node)
+    return sorted(model.model_fields) if model is not None else []
+
+
+def _model_in(annotation: Any, node: Any) -> type[BaseModel] | None:
+    """The pydantic model of a field; of a union the one whose `name` is the node's."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = [model for part in get_args(annotation) if (model := _model_in(part, node)) is not None]
+    name = node.get("name") if isinstance(node, dict) else None
+    for model in found:
+        if "name" in model.model_fields and model.model_fields["name"].default == name:
+            return model
+    return found[0] if found else None
