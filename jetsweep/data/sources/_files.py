@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -97,6 +98,11 @@ class FileSource(Source):
                 raise DataError(f"{item.path}: no such file (split {item.split} of source {self.config.name})")
         return found
 
+    @cached_property
+    def contents(self) -> list[tuple[Input, int]]:
+        """The files with their numbers of jets."""
+        return [(item, self.count(item.path)) for item in self.inputs()]
+
     def _names(self) -> str:
         names = [f.name for f in self.published()]
         return ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]}"
@@ -104,16 +110,16 @@ class FileSource(Source):
     def provenance(self) -> dict[str, Any]:
         files = [
             {"file": i.path.name, "split": i.split, "bytes": i.path.stat().st_size, "sha256": sha256_of(i.path)}
-            for i in self.inputs()
+            for i, _ in self.contents
         ]
         return {"files": files, "jet_scalars": "of the sum of the constituents"}
 
     def jets(self) -> Iterator[tuple[str, Jets]]:
-        inputs = self.inputs()
-        counts = [self.count(i.path) for i in inputs]
+        inputs, counts = zip(*self.contents)
         if sum(counts) == 0:
             raise DataError(f"{', '.join(str(i.path) for i in inputs)}: no jets in the file(s)")
-        wanted = sum(counts) if self.config.jets is None else min(self.config.jets, sum(counts))
+        assert self.total is not None
+        wanted = self.total
         # every file gives its share; rounding is made up for by the cumulative sum
         edges = [round(wanted * part / sum(counts)) for part in np.cumsum([0, *counts])]
         for split in dict.fromkeys(i.split for i in inputs):
@@ -133,8 +139,8 @@ class FileSource(Source):
 
     @property
     def total(self) -> int | None:
-        counts = sum(self.count(i.path) for i in self.inputs())
-        return counts if self.config.jets is None else min(self.config.jets, counts)
+        rows = sum(count for _, count in self.contents)
+        return rows if self.config.jets is None else min(self.config.jets, rows)
 
     def _slices(self, item: Input, rows: int) -> Iterator[Jets]:
         start = 0

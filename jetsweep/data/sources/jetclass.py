@@ -70,9 +70,12 @@ class JetClassSource(FileSource):
         folder = Path(self.config.path)
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder, expected the subfolders {', '.join(FOLDERS.values())}")
+        for file in self.published():
+            if (folder / file.name).is_file():
+                _unpacked(Input(folder / file.name, file.split))
         found = sorted(x for x in folder.rglob("*") if x.suffix in (".root", ".parquet") and x.is_file())
         if not found:
-            raise DataError(f"{folder} holds no .root or .parquet files")
+            raise DataError(f"{folder} holds no .root or .parquet files and none of the published .tar files")
         return [Input(path, _split_of(path, folder)) for path in found]
 
     def provenance(self) -> dict[str, Any]:

@@ -280,3 +280,20 @@ def test_order_check_wants_energy_last():
     _files.check_energy(p4_N4, Path("x"), "any")
     with pytest.raises(DataError, match="energy seems to stand where px is expected"):
         _files.check_energy(p4_N4[:, [3, 0, 1, 2]], Path("x"), "any")
+
+
+def test_jetclass_tar_is_unpacked_once(tmp_path):
+    import tarfile
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    root = layouts.write_jetclass_root(tmp_path / "HToBB_120.root", layouts.jetclass_columns(layouts.toy(8), "Hbb"))
+    with tarfile.open(folder / "JetClass_Pythia_val_5M.tar", "w") as tar:
+        tar.add(root, "val_5M/HToBB_120.root")
+    for out in ("one", "two"):
+        dataset = make_dataset("jetclass", tmp_path / out, path=str(folder))
+        assert dataset.num_rows("val") == 8
+    tar_file = folder / "JetClass_Pythia_test_20M.tar"
+    tar_file.write_bytes((folder / "JetClass_Pythia_val_5M.tar").read_bytes()[:2000])
+    with pytest.raises(DataError, match=r"test_20M\.tar cannot be read as tar, it is truncated or damaged"):
+        make_dataset("jetclass", tmp_path / "three", path=str(folder))
