@@ -128,19 +128,20 @@ def stats(dataset: Folder) -> None:
     medians = [f"median {name} [GeV]" for name in scalars]
     table = Table("split", "class", "jets", "constituents", "most", *medians, title=f"{dataset}: statistics")
     for split in opened.splits:
-        lengths, labels, values = [], [], {name: [] for name in scalars}  # type: ignore[var-annotated]
+        lengths, labels = [], []
+        values: dict[str, list[Any]] = {scalar: [] for scalar in scalars}
         for block in opened.reader(split).blocks:
             lengths.append(np.diff(block.offsets("constituents")))
             labels.append(block.scalar("label"))
-            for name in scalars:
-                values[name].append(block.scalar(name))
+            for scalar in scalars:
+                values[scalar].append(block.scalar(scalar))
         length_B, label_B = np.concatenate(lengths), np.concatenate(labels)
         for index, name in enumerate(opened.classes):
             mine_B = label_B == index
             if not mine_B.any():
                 table.add_row(split, name, "0", *["-"] * (2 + len(scalars)))
                 continue
-            row = [f"{np.median(np.concatenate(values[s])[mine_B]):.1f}" for s in scalars]
+            row = [f"{np.median(np.concatenate(values[scalar])[mine_B]):.1f}" for scalar in scalars]
             counts = length_B[mine_B]
             table.add_row(split, name, f"{len(counts):,}", f"{counts.mean():.1f}", str(counts.max()), *row)
     _console().print(table)
