@@ -262,11 +262,11 @@ class TrainingLoop:
         """Raise on all ranks when any met a loss that is not finite, or was asked to stop."""
         if not now and self.world.device.type != "cpu" and self.progress.step % _STEPS_BETWEEN_CHECKS:
             return
-        asked = bool(self.stop_requested and self.stop_requested())
+        asked = not now and self.stop_requested is not None and self.stop_requested()
         minus_bad, any_asked = self.world.max([-float(self._bad_step), float(asked)])
         if math.isfinite(minus_bad):
             raise Diverged(int(-minus_bad), "the training loss")
-        if any_asked and not now:
+        if any_asked:
             raise _Asked
 
     def _finish_epoch(self, history: History | None) -> bool:
