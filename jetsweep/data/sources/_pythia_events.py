@@ -54,12 +54,33 @@ class JetSelection:
 
 
 @dataclass(frozen=True)
+class PartonVeto:
+    """Events are given up early unless one of their leading parton jets has a pT near the window of the selection.
+
+    Parameters
+    ----------
+    pt : tuple of float
+        Widened window, GeV. Measured loss of selected jets: 0.3 per cent (qcd), about 1 per cent (quark, gluon).
+    jets : int
+        Leading parton jets looked at.
+    scale : float or None
+        Decide when the evolution has come down to this pT (GeV), before most multiple interactions; None: decide
+        after the parton shower, before hadronisation.
+    """
+
+    pt: tuple[float, float]
+    jets: int
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How jets of one class are made; `match` is the resonance whose quarks must lie inside the jet (0: none)."""
 
     label: str
     settings: tuple[str, ...]
     match: int = 0
+    veto: PartonVeto | None = None
 
 
 @dataclass(frozen=True)
@@ -84,11 +105,13 @@ def _bias(power: float) -> tuple[str, ...]:
     )
 
 
+Z_JET_VETO = PartonVeto((440.0, 610.0), jets=1, scale=10.0)
 PROCESSES = {
     "top-qcd": Process(
         JetSelection(radius=0.8, pt=(550.0, 650.0), eta=2.0, leading=2, max_constituents=200),
         (
-            Recipe("qcd", ("HardQCD:all = on",)),
+            # no veto for tops: it would lose 3 per cent of them for a tenth of the time
+            Recipe("qcd", ("HardQCD:all = on",), veto=PartonVeto((515.0, 710.0), jets=3)),
             Recipe("top", ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", *W_TO_QUARKS), match=6),
         ),
         common=(*DETECTOR_LIFETIME, *_pt_hat(480, 900), "PartonLevel:MPI = off"),
@@ -96,8 +119,8 @@ PROCESSES = {
     "quark-gluon": Process(
         JetSelection(radius=0.4, pt=(500.0, 550.0), eta=1.7, use_rapidity=True, detector=False),
         (
-            Recipe("gluon", ("WeakBosonAndParton:qqbar2gmZg = on",)),
-            Recipe("quark", ("WeakBosonAndParton:qg2gmZq = on",)),
+            Recipe("gluon", ("WeakBosonAndParton:qqbar2gmZg = on",), veto=Z_JET_VETO),
+            Recipe("quark", ("WeakBosonAndParton:qg2gmZq = on",), veto=Z_JET_VETO),
         ),
         common=(*_pt_hat(430, 750), "WeakZ0:gmZmode = 2", *Z_TO_NEUTRINOS),
     ),
@@ -150,6 +173,11 @@ def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int) -
     for line in settings(process, label, pythia_seed):
         if not pythia.readString(line):
             raise DataError(f"Pythia {pythia.settings.parm('Pythia:versionNumber')} does not know the setting {line!r}")
+    # Pythia does not keep the Python object alive
+    veto = chosen.recipes[label].veto
+    hook = None if veto is None else _veto_hook(pythia8, chosen.selection, veto)
+    if hook is not None:
+        pythia.setUserHooksPtr(hook)
     if not pythia.init():
         raise DataError(f"Pythia could not be initialised for {process}, class {chosen.recipes[label].label}")
 
@@ -166,6 +194,35 @@ def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int) -
     if chosen.selection.max_constituents is not None:
         jets = truncated(jets, chosen.selection.max_constituents)
     return jets
+
+
+def _veto_hook(pythia8: Any, cuts: JetSelection, veto: PartonVeto) -> Any:
+    """The hook that applies `veto`; its parton jets have the radius of the jets and some room in eta."""
+    # 2: everything but neutrinos, 1: with masses
+    finder = pythia8.SlowJet(-1, cuts.radius, veto.pt[0], cuts.eta + 1.0, 2, 1)
+
+    def is_hopeless(event: Any) -> bool:
+        finder.analyze(event)
+        return not any(finder.pT(i) < veto.pt[1] for i in range(min(veto.jets, finder.sizeJet())))
+
+    class Hook(pythia8.UserHooks):  # type: ignore[misc]
+        def canVetoPT(self) -> bool:
+            return veto.scale is not None
+
+        def scaleVetoPT(self) -> float:
+            return veto.scale or 0.0
+
+        def doVetoPT(self, position: int, event: Any) -> bool:
+            # 5: the showers of resonance decays ask a second time
+            return position != 5 and is_hopeless(event)
+
+        def canVetoPartonLevel(self) -> bool:
+            return veto.scale is None
+
+        def doVetoPartonLevel(self, event: Any) -> bool:
+            return is_hopeless(event)
+
+    return Hook()
 
 
 def _jets_of_batch(events: Any, process: Process, label: int, rng: np.random.Generator, ak: Any) -> Jets:

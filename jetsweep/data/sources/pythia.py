@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any, ClassVar, Literal
 
@@ -72,6 +73,7 @@ class PythiaSource(Source):
                 "abs_rapidity" if cuts.use_rapidity else "abs_eta": cuts.eta,
                 "leading_jets": cuts.leading,
                 "max_constituents": cuts.max_constituents,
+                "veto_on_parton_jets": {r.label: asdict(r.veto) for r in self.process.recipes if r.veto is not None},
                 "matching": {
                     r.label: f"top and its three quarks within {cuts.radius} of the jet"
                     for r in self.process.recipes
