@@ -6,7 +6,11 @@ from jetsweep.errors import JetsweepError, ResourceError
 from jetsweep.training import train
 from jetsweep.training.history import read_history
 
-pytestmark = pytest.mark.ray
+pytestmark = [
+    pytest.mark.ray,
+    # Ray Data warns about its own defaults when Ray Train imports it
+    pytest.mark.filterwarnings("ignore:.use_.* is deprecated:DeprecationWarning"),
+]
 
 
 def groups_left():
