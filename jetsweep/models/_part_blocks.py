@@ -1,0 +1,140 @@
+"""Attention blocks and pair embedding of the Particle Transformer (arXiv:2202.03772)."""
+
+# Shapes: B jets, P slots, N real slots, T pairs i <= j of slots, D width, H heads, M pairs of real slots.
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jetsweep.models._layers import MaskedBatchNorm, Slots
+from jetsweep.models._pairwise import NUM_PAIR_FEATURES, pair_features
+
+
+class PairEmbedding(nn.Module):
+    """Attention bias U (B, H, P, P) from the four-vectors of all pairs, computed once for each pair and mirrored.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Hidden widths.
+    num_heads : int
+    last_activation : bool
+        GELU after the last layer too, as in the published JetClass set-up.
+    """
+
+    def __init__(self, widths: tuple[int, ...], num_heads: int, last_activation: bool) -> None:
+        super().__init__()
+        sizes = (NUM_PAIR_FEATURES, *widths, num_heads)
+        self.input_norm = MaskedBatchNorm(NUM_PAIR_FEATURES)
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+        self.norms = nn.ModuleList(MaskedBatchNorm(b) for b in sizes[1:])
+        self.last_activation = last_activation
+        for linear in self.linears:
+            # the default of a 1x1 convolution
+            nn.init.kaiming_uniform_(linear.weight, a=5**0.5)
+
+    def forward(self, p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
+        num_slots = mask_BP.shape[1]
+        i_T, j_T = torch.tril_indices(num_slots, num_slots, device=mask_BP.device).unbind()
+        pairs = Slots(mask_BP[:, i_T] & mask_BP[:, j_T])
+        with torch.no_grad(), torch.autocast(p4_BP4.device.type, enabled=False):
+            if pairs.index is None:
+                x_MF = pair_features(pairs.rows(p4_BP4[:, i_T].float()), pairs.rows(p4_BP4[:, j_T].float()))
+            else:
+                jet_M, pair_M = pairs.index // len(i_T), pairs.index % len(i_T)
+                p4_S4 = p4_BP4.float().flatten(0, 1)
+                first_M, second_M = jet_M * num_slots + i_T[pair_M], jet_M * num_slots + j_T[pair_M]
+                x_MF = pair_features(p4_S4[first_M], p4_S4[second_M])
+        x_MF = self._embed(x_MF, pairs.row_mask)
+        bias_BTH = pairs.padded(x_MF)
+        place_PP = torch.zeros(num_slots, num_slots, dtype=torch.int64, device=mask_BP.device)
+        order_T = torch.arange(len(i_T), device=mask_BP.device)
+        place_PP = place_PP.index_put((i_T, j_T), order_T).index_put((j_T, i_T), order_T)
+        bias_BHT = bias_BTH.transpose(1, 2)
+        return bias_BHT[:, :, place_PP]
+
+    def _embed(self, x_MF: Tensor, row_mask: Tensor | None) -> Tensor:
+        x_MF = self.input_norm(x_MF, row_mask)
+        for k, (linear, norm) in enumerate(zip(self.linears, self.norms)):
+            x_MF = norm(linear(x_MF), row_mask)
+            if k < len(self.linears) - 1 or self.last_activation:
+                x_MF = F.gelu(x_MF)
+        return x_MF
+
+
+class Attention(nn.Module):
+    """Projections of multi-head attention; query, key and value weights in one matrix."""
+
+    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+        self.num_heads, self.dropout = num_heads, dropout
+
+    def heads(self, x_BPD: Tensor) -> Tensor:
+        """Split the last dimension, shape (B, H, P, D / H)."""
+        return x_BPD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def attend(self, q_BHPd: Tensor, k_BHPd: Tensor, v_BHPd: Tensor, bias: Tensor) -> Tensor:
+        """Mixed values, shape (B, P, D); `bias` is added before the softmax."""
+        dropout = self.dropout if self.training else 0.0
+        out_BHPd = F.scaled_dot_product_attention(q_BHPd, k_BHPd, v_BHPd, bias.to(q_BHPd.dtype), dropout)
+        return out_BHPd.transpose(1, 2).flatten(2)
+
+
+class Block(nn.Module):
+    """What particle and class blocks share: scaled heads, normed feed-forward with a weighted residual.
+
+    Parameters
+    ----------
+    width, num_heads, hidden : int
+    dropout, attention_dropout, activation_dropout : float
+    """
+
+    def __init__(
+        self, width: int, num_heads: int, hidden: int, dropout: float, attention_dropout: float, activation_dropout: float
+    ) -> None:
+        super().__init__()
+        self.pre_attn_norm = nn.LayerNorm(width)
+        self.attn = Attention(width, num_heads, attention_dropout)
+        self.c_attn = nn.Parameter(torch.ones(num_heads))
+        self.post_attn_norm = nn.LayerNorm(width)
+        self.pre_fc_norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, hidden)
+        self.post_fc_norm = nn.LayerNorm(hidden)
+        self.fc2 = nn.Linear(hidden, width)
+        self.w_resid = nn.Parameter(torch.ones(width))
+        self.dropout, self.activation_dropout = nn.Dropout(dropout), nn.Dropout(activation_dropout)
+
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Residual stream `x` (..., D) after attention gave `mixed` (..., D)."""
+        mixed = self.attn.out_proj(mixed)
+        mixed = (mixed.unflatten(-1, (len(self.c_attn), -1)) * self.c_attn[:, None]).flatten(-2)
+        x = x + self.dropout(self.post_attn_norm(mixed))
+        h = self.activation_dropout(F.gelu(self.fc1(self.pre_fc_norm(x))))
+        h = self.dropout(self.fc2(self.post_fc_norm(h)))
+        out: Tensor = self.w_resid * x + h
+        return out
+
+
+class ParticleBlock(Block):
+    """Self-attention over the constituents of each jet, biased by the pair embedding."""
+
+    def forward(self, x_ND: Tensor, slots: Slots, bias_BHPP: Tensor) -> Tensor:
+        qkv_BP3D = slots.padded(self.attn.in_proj(self.pre_attn_norm(x_ND)))
+        q, k, v = (self.attn.heads(part) for part in qkv_BP3D.chunk(3, dim=-1))
+        return self.finish(x_ND, slots.rows(self.attn.attend(q, k, v, bias_BHPP)))
+
+
+class ClassBlock(Block):
+    """Attention of the class token over itself and the constituents."""
+
+    def forward(self, token_B1D: Tensor, x_BPD: Tensor, key_bias_B11S: Tensor) -> Tensor:
+        u_BSD = self.pre_attn_norm(torch.cat([token_B1D, x_BPD], dim=1))
+        weight_q, weight_kv = self.attn.in_proj.weight.split([x_BPD.shape[-1], 2 * x_BPD.shape[-1]])
+        bias_q, bias_kv = self.attn.in_proj.bias.split([x_BPD.shape[-1], 2 * x_BPD.shape[-1]])
+        q = self.attn.heads(F.linear(token_B1D, weight_q, bias_q))
+        k, v = (self.attn.heads(part) for part in F.linear(u_BSD, weight_kv, bias_kv).chunk(2, dim=-1))
+        return self.finish(token_B1D, self.attn.attend(q, k, v, key_bias_B11S))
