@@ -17,7 +17,9 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     name: str
-    features: str = Field("kin", description="Feature set of the constituents (or of the jet): see jetsweep.models._features.")
+    features: str = Field(
+        "kin", description="Feature set of the constituents (or of the jet): see jetsweep.models._features."
+    )
     jet_axis: Literal["sum", "stored"] = Field(
         "sum", description="Jet pT, energy and axis: of the constituents' sum, or as stored (JetClass)."
     )
@@ -94,5 +96,3 @@ def create_model(name: str, num_features: int = 7, num_classes: int = 2, **confi
 def list_models() -> list[str]:
     """Names of all registered architectures."""
     return MODELS.names()
-
-

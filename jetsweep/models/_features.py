@@ -74,7 +74,9 @@ class Preprocessing(nn.Module):
             raise ValueError(f"expected one of the feature sets {', '.join(COLUMNS)}, found {features!r}")
         of_the_jet = features == "high-level"
         if of_the_jet != ("jet_features" in inputs):
-            raise ValueError(f"the feature set {features!r} does not provide what the network asks for: {', '.join(inputs)}")
+            raise ValueError(
+                f"the feature set {features!r} does not provide what the network asks for: {', '.join(inputs)}"
+            )
         self.features, self.inputs, self.jet_axis = features, tuple(inputs), jet_axis
         self.max_constituents = min(max_constituents, ATLAS_CONSTITUENTS) if features == "atlas7" else max_constituents
         self.num_features = NUM_FEATURES[features]
@@ -256,7 +258,12 @@ def energy_flow(p4_BP4: Tensor, mask_BP: Tensor) -> dict[str, Tensor]:
     y_BP = y_BP - (z_BP * y_BP).sum(dim=1, keepdim=True)
     phi_BP = phi_BP - (z_BP * phi_BP).sum(dim=1, keepdim=True)
     angles_BP2 = torch.where(mask_BP[..., None], torch.stack([y_BP, phi_BP], dim=-1), 0.0)
-    return {"z": z_BP, "angles": angles_BP2, "points": angles_BP2, "features": torch.cat([z_BP[..., None], angles_BP2], -1)}
+    return {
+        "z": z_BP,
+        "angles": angles_BP2,
+        "points": angles_BP2,
+        "features": torch.cat([z_BP[..., None], angles_BP2], -1),
+    }
 
 
 def atlas7(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:

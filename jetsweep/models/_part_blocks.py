@@ -94,7 +94,13 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, width: int, num_heads: int, hidden: int, dropout: float, attention_dropout: float, activation_dropout: float
+        self,
+        width: int,
+        num_heads: int,
+        hidden: int,
+        dropout: float,
+        attention_dropout: float,
+        activation_dropout: float,
     ) -> None:
         super().__init__()
         self.pre_attn_norm = nn.LayerNorm(width)
