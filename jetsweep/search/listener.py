@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jetsweep.experiment.template import ExperimentTemplate
 
 TrialStatus = Literal["COMPLETE", "PRUNED", "FAILED"]
-"""COMPLETE: trained to its budget or its patience; PRUNED: a scheduler, the user or NaN ended it; FAILED: it crashed."""
+"""COMPLETE: trained to its budget or patience; PRUNED: ended early by a scheduler, the user or NaN; FAILED: crashed."""
 
 SweepStatus = Literal["FINISHED", "STOPPED", "FAILED"]
 """FINISHED: every trial ended; STOPPED: the user asked; FAILED: the sweep itself could not go on."""

@@ -1,0 +1,73 @@
+"""A Ray cluster for a sweep: an existing one, or one on this machine for as long as it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+from jetsweep.errors import ResourceError
+from jetsweep.search.concurrency import local_nodes
+
+_QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # CSV, JSON and TensorBoard copies of what jetsweep keeps itself
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the sweep has its own
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial may end without any metric
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Tune's own state is never read
+    "TUNE_WARN_THRESHOLD_S": "30",
+    "RAY_AIR_NEW_OUTPUT": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+_OBJECT_STORE_BYTES = 200 * 1024**2
+"""Datasets do not travel through Ray, so a local cluster needs little shared memory."""
+
+
+@contextlib.contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """Be connected to a Ray cluster; one that is started here ends here.
+
+    Parameters
+    ----------
+    address : str, optional
+        Of an existing cluster; by default that of ``RAY_ADDRESS``. Without either a cluster of this machine is started.
+
+    Raises
+    ------
+    ResourceError
+        If the cluster cannot be reached or started.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            (node,) = local_nodes()
+            ray.init(
+                num_cpus=int(node["CPU"]),
+                num_gpus=int(node.get("GPU", 0)),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
+    except Exception as error:  # Ray raises many kinds
+        where = f"the Ray cluster at {address} cannot be reached" if address else "Ray cannot be started"
+        raise ResourceError(f"{where}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
