@@ -1,0 +1,80 @@
+"""The command line: verbs are imported when they are called, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from jetsweep.errors import JetsweepError
+
+VERBS = {
+    "run": "Run a sweep from an experiment file.",
+    "plan": "Check an experiment file, step every branch once, and cost it before spending anything.",
+    "schema": "Write the JSON schema of experiment files, for editors.",
+    "data": "List, make, convert, inspect and verify datasets.",
+    "compare": "Print and write the comparison table of sweeps or runs.",
+    "evaluate": "Metrics and plots of a trained model on a dataset.",
+    "predict": "Write the scores of a trained model beside the rows of a dataset.",
+    "ui": "Look at sweeps in the browser (MLflow).",
+}
+"""Each verb is `app` in the module of its name."""
+
+
+class LazyGroup(TyperGroup):
+    """Loads a verb's module when the verb is used; the list of verbs needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        if ctx.resilient_parsing or ctx.meta.get("jetsweep.listing"):
+            return click.Command(cmd_name, help=VERBS[cmd_name])
+        app: typer.Typer = import_module(f"jetsweep.cli.{cmd_name}").app
+        command = typer.main.get_command(app)
+        command.name = cmd_name
+        return command
+
+    def format_help(self, ctx: click.Context, formatter: Any) -> None:
+        ctx.meta["jetsweep.listing"] = True
+        super().format_help(ctx, formatter)
+
+
+app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from jetsweep import __version__
+
+        print(f"jetsweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Sweeps for jet-physics machine learning: one YAML file in, tracked runs and a comparison table out."""
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except JetsweepError as error:
+        print(f"jetsweep: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("jetsweep: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""`jetsweep run`: an experiment file becomes a sweep."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jetsweep.experiment import ExperimentTemplate
+
+app = typer.Typer(add_completion=False)
+
+Overrides = typer.Option([], "-o", "--override", metavar="KEY=VALUE", help="Set a key, e.g. training.epochs=3; repeatable.")
+Profile = typer.Option(None, "--profile", help="Profile of the file; `full` takes the file as it stands.")
+
+
+@app.command()
+def run(
+    file: str = typer.Argument(help="Experiment file, or the name of one that jetsweep ships."),
+    override: list[str] = Overrides,
+    profile: str | None = Profile,
+    runs: Path = typer.Option(Path("jetsweep-runs"), envvar="JETSWEEP_RUNS", help="Folder of sweeps."),
+    data: Path = typer.Option(Path("jetsweep-data"), envvar="JETSWEEP_DATA", help="Folder of made datasets."),
+    tracking_uri: str | None = typer.Option(None, help="MLflow tracking URI; also MLFLOW_TRACKING_URI."),
+) -> None:
+    """Run the sweep that FILE describes and print its comparison table."""
+    from rich.console import Console
+
+    from jetsweep.sweep import run as run_sweep
+
+    console = Console()
+    template = load_for_this_machine(file, override, profile, console)
+    outcome = run_sweep(
+        template, runs_root=runs.resolve(), data_root=data.resolve(), console=console, tracking_uri=tracking_uri
+    )
+    raise typer.Exit(0 if outcome.status == "FINISHED" else 1)
+
+
+def load_for_this_machine(
+    file: str, overrides: list[str], profile: str | None, console: Console
+) -> ExperimentTemplate:
+    """Load a file; without a GPU and without a choice take its profile `laptop`, and say what that changes."""
+    from jetsweep.experiment import load_experiment, profiles_of
+
+    chosen = profile
+    if profile is None and not has_gpu() and "laptop" in profiles_of(file):
+        chosen = "laptop"
+    template = load_experiment(file, overrides, chosen)
+    if chosen not in (None, "full"):
+        reason = "no GPU found: " if profile is None else ""
+        override = f"; override with --profile full or -o key=value" if profile is None else ""
+        console.print(f"[bold]{reason}profile {chosen}[/bold] of {template.file} changes{override}")
+        for path, before, after in template.profile_changes:
+            console.print(f"  {path}: {_short(before)} → [bold]{_short(after)}[/bold]", highlight=False)
+    return template
+
+
+def has_gpu() -> bool:
+    """Whether a GPU that torch could use is on this machine; a quick look that imports nothing heavy."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1"):
+        return False
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return False
+    listing = subprocess.run([command, "--list-gpus"], capture_output=True, text=True, check=False)
+    return listing.returncode == 0 and "GPU" in listing.stdout
+
+
+def _short(value: object) -> str:
+    import json
+
+    if value is None:
+        return "default"
+    text = json.dumps(value)
+    return text if len(text) <= 70 else f"{text[:67]}…"
