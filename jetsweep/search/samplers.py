@@ -29,9 +29,7 @@ def build_sampler(search: SearchConfig) -> BaseSampler:
         match search.sampler:
             case "tpe":
                 # grouped: joint models of the leaves that a branch has; liar: parallel trials differ
-                return samplers.TPESampler(
-                    seed=seed, multivariate=True, group=True, constant_liar=True, warn_independent_sampling=False
-                )
+                return samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
             case "gp":
                 return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
             case "cmaes":

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = float(os.environ.get("JETSWEEP_START_TIMEOUT_S", "300"))
 """Seconds after which a sweep in which nothing runs and nothing starts is ended."""
 
+_DRIVER_BYTES = 64 * 1024**2
+
 _TUNE_FOLDER = ".tune"
 
 
@@ -125,8 +127,9 @@ def _tune(
 ) -> None:
     from ray import tune
 
-    # with several workers the trial's process only waits for them; Ray Train reserves what they need
-    needs = dict(plan.worker) if plan.workers == 1 else {"CPU": 0}
+    # With several workers the trial's process only waits for them, and Ray Train reserves what they need. A hundredth
+    # of a CPU for it could keep the last worker from fitting; Tune wants some request, and memory is what it does use.
+    needs = dict(plan.worker) if plan.workers == 1 else {"memory": _DRIVER_BYTES}
     actor = tune.with_resources(trial_actor(train), tune.PlacementGroupFactory([needs]))
     tuner = tune.Tuner(
         actor,

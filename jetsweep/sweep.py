@@ -1,0 +1,148 @@
+"""From an experiment to its comparison table: what `jetsweep run` does."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jetsweep.errors import JetsweepError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jetsweep.data.dataset import Dataset
+    from jetsweep.experiment.template import ExperimentTemplate
+    from jetsweep.search.tune_run import SweepResult
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """What a sweep left.
+
+    Parameters
+    ----------
+    sweep_dir : Path
+    result : SweepResult
+    """
+
+    sweep_dir: Path
+    result: SweepResult
+
+
+def run(
+    template: ExperimentTemplate,
+    *,
+    runs_root: Path,
+    data_root: Path,
+    console: Console,
+    tracking_uri: str | None = None,
+    address: str | None = None,
+) -> SweepOutcome:
+    """Run an experiment: data, trials, tracking, comparison.
+
+    Parameters
+    ----------
+    template : ExperimentTemplate
+    runs_root, data_root : Path
+        Folders of sweeps and of made datasets.
+    console : rich.console.Console
+    tracking_uri : str, optional
+        Of MLflow; by default the experiment's, or a SQLite file beside the sweeps.
+    address : str, optional
+        Of a Ray cluster; by default ``RAY_ADDRESS``, or a cluster of this machine started for the sweep.
+
+    Returns
+    -------
+    SweepOutcome
+
+    Raises
+    ------
+    JetsweepError
+        If the sweep is not possible; nothing is left running.
+    """
+    from jetsweep.search.cluster import connected
+    from jetsweep.search.concurrency import cluster_nodes, local_nodes, plan_concurrency
+
+    runs_root, data_root = Path(runs_root).absolute(), Path(data_root).absolute()
+    resources, trials = template.example.resources, template.search.trials
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        plan_concurrency(local_nodes(), resources, trials)  # refused before anything is made
+    with ExitStack() as stack:
+        stack.enter_context(connected(address))
+        from jetsweep.search.listener import Listeners
+        from jetsweep.search.progress import Progress
+        from jetsweep.search.tune_run import run_sweep
+        from jetsweep.tracking import start_tracking
+
+        plan = plan_concurrency(cluster_nodes(), resources, trials)
+        dataset = prepare_data(template, data_root, console)
+        console.print(f"Data: {dataset.path}")
+        sweep_dir = new_sweep_dir(runs_root, template.name)
+        (sweep_dir / "experiment.json").write_text(template.to_json())
+        (sweep_dir / "experiment.yaml").write_text(template.to_yaml())
+        tracker = start_tracking(template, sweep_dir, tracking_uri)
+        listener = Listeners(Progress(console), tracker)
+        result = run_sweep(template, sweep_dir, data_root, listener, concurrency=plan)
+    return SweepOutcome(sweep_dir, result)
+
+
+def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console) -> Dataset:
+    """Make or open the dataset, with its derived columns, before any trial wants them."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from jetsweep.data.config import prepare
+
+    config = template.example.data
+    columns = (TextColumn("Making jets"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("jets", total=None, visible=False)
+
+        def show(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total, visible=True)
+
+        dataset = prepare(config, data_root, show)
+    for scalars in _derived_scalars(template):
+        for split in dataset.splits:
+            dataset.ensure_derived(split, scalars)
+    return dataset
+
+
+def _derived_scalars(template: ExperimentTemplate) -> set[tuple[str, ...]]:
+    """Scalar columns that any of the space's architectures wants."""
+    from jetsweep.experiment.distributions import probes
+    from jetsweep.models._base import MODELS
+    from jetsweep.models._features import Preprocessing
+
+    wanted = set()
+    labels = probes(template.space["model"]) if "model" in template.space else [None]
+    for label in labels:
+        experiment = template.draw(lambda name, leaf: label if name == "model" else probes(leaf)[0])  # noqa: B023
+        model: Any = experiment.model
+        inputs = MODELS.get(model.name).network.inputs
+        wanted.add(Preprocessing(model.features, inputs, experiment.data.max_constituents).scalar_columns)
+    return wanted
+
+
+def new_sweep_dir(runs_root: Path, name: str) -> Path:
+    """Make the folder of a sweep: its name, or with -2, -3 … when there is one.
+
+    Raises
+    ------
+    JetsweepError
+        If it cannot be written.
+    """
+    number = 1
+    try:
+        runs_root.mkdir(parents=True, exist_ok=True)
+        while True:
+            folder = runs_root / (name if number == 1 else f"{name}-{number}")
+            try:
+                folder.mkdir()  # fails if another process was first
+                return folder
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise JetsweepError(f"{runs_root}: a sweep's folder cannot be made: {error.strerror}") from error
