@@ -121,8 +121,8 @@ def _derived_scalars(template: ExperimentTemplate) -> set[tuple[str, ...]]:
     for label in labels:
         experiment = template.draw(lambda name, leaf: label if name == "model" else probes(leaf)[0])  # noqa: B023
         model: Any = experiment.model
-        inputs = MODELS.get(model.name).network.inputs
-        wanted.add(Preprocessing(model.features, inputs, experiment.data.max_constituents).scalar_columns)
+        network: Any = MODELS.get(model.name).network
+        wanted.add(Preprocessing(model.features, network.inputs, experiment.data.max_constituents).scalar_columns)
     return wanted
 
 

@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 
 from jetsweep.errors import ExperimentError, JetsweepError
 from jetsweep.search.listener import TrialStatus
-from jetsweep.search.samplers import LEARNS_FROM_PRUNED, build_sampler
+from jetsweep.search.samplers import LEARNS_FROM_PRUNED, USES_CONSTRAINTS, build_sampler
 from jetsweep.search.schedulers import TIME, VALUE
 from jetsweep.search.space import grid_points, suggest
 from jetsweep.search.trial import ENDED, ERROR, FINAL, STOP_FILE, read_error
@@ -149,7 +149,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 except ExperimentError as error:
                     problem = str(error)
                     asked.set_user_attr("error", problem)
-                    asked.set_constraint("invalid", 1.0)
+                    if self.search.sampler in USES_CONSTRAINTS:
+                        asked.set_constraint("invalid", 1.0)
                     self.study.tell(asked, state=TrialState.PRUNED)
                     continue
             return Trial(asked.number, params, experiment, self.sweep_dir / "trials" / f"{asked.number:05d}", asked)
@@ -204,7 +205,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             because = "diverged"
             trial.error = trial.error or "the objective is not a finite number"
         if because == "diverged":
-            asked.set_constraint("diverged", 1.0)
+            if self.search.sampler in USES_CONSTRAINTS:
+                asked.set_constraint("diverged", 1.0)
             worst = None if self.search.sampler in LEARNS_FROM_PRUNED else self._worst()
             state = TrialState.PRUNED if worst is None else TrialState.COMPLETE
             self.study.tell(asked, worst, state)

@@ -31,8 +31,8 @@ def suggest(trial: Trial, name: str, distribution: Distribution) -> Any:
     if isinstance(distribution, Choice):
         return trial.suggest_categorical(name, distribution.labels)
     if isinstance(distribution, Int):
-        high = distribution.high - (distribution.high - distribution.low) % distribution.step
-        return trial.suggest_int(name, distribution.low, high, step=distribution.step, log=distribution.log)
+        last = distribution.high - (distribution.high - distribution.low) % distribution.step
+        return trial.suggest_int(name, distribution.low, last, step=distribution.step, log=distribution.log)
     if isinstance(distribution, Normal):
         low, high = quantiles(distribution)
         return from_quantile(distribution, trial.suggest_float(name + QUANTILE, low, high))

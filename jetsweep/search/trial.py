@@ -49,7 +49,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
     train_function: TrainFunction | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        self.config = {}  # else Tune sends it back with every result
+        self.config: dict[str, Any] = {}  # else Tune sends it back with every result
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
