@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from jetsweep.data.dataset import Dataset
     from jetsweep.experiment.template import ExperimentTemplate
+    from jetsweep.search.listener import SweepStatus
     from jetsweep.search.tune_run import SweepResult
 
 
@@ -30,6 +31,11 @@ class SweepOutcome:
 
     sweep_dir: Path
     result: SweepResult
+
+    @property
+    def status(self) -> SweepStatus:
+        """How the sweep ended."""
+        return self.result.status
 
 
 def run(

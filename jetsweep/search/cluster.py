@@ -29,6 +29,13 @@ _OBJECT_STORE_BYTES = 200 * 1024**2
 """Datasets do not travel through Ray, so a local cluster needs little shared memory."""
 
 
+def quiet() -> None:
+    """Leave the terminal to the sweep's own table; what the user has set in the environment stays."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+
 @contextlib.contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
     """Be connected to a Ray cluster; one that is started here ends here.
@@ -43,8 +50,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     ResourceError
         If the cluster cannot be reached or started.
     """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet()
     import ray
 
     if ray.is_initialized():

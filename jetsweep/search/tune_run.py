@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetsweep.errors import JetsweepError, ResourceError
+from jetsweep.search.cluster import quiet
 from jetsweep.search.concurrency import Concurrency, cluster_nodes, plan_concurrency
 from jetsweep.search.listener import SweepInfo, SweepListener, SweepStatus
 from jetsweep.search.schedulers import build_scheduler
@@ -125,6 +126,7 @@ def _tune(
     train: TrainFunction | None,
     sweep_dir: Path,
 ) -> None:
+    quiet()  # Tune reads some of it on import
     from ray import tune
 
     # With several workers the trial's process only waits for them, and Ray Train reserves what they need. A hundredth
@@ -175,15 +177,13 @@ def _follower(searcher: StudySearcher, listener: SweepListener, start_timeout_s:
     class Follower(Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             self.started: set[int] = set()
+            self.over: set[int] = set()
             self.problem: JetsweepError | None = None
             self.idle_since = time.monotonic()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.idle_since = time.monotonic()
-            known = searcher.trials[trial.trial_id]
-            if known.number not in self.started:
-                self.started.add(known.number)
-                listener.trial_started(known.number, known.params, known.experiment, known.folder)
+            self.begun(searcher.trials[trial.trial_id])
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -195,12 +195,18 @@ def _follower(searcher: StudySearcher, listener: SweepListener, start_timeout_s:
             self.ended(searcher.trials[trial.trial_id])
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.begun(searcher.trials[trial.trial_id])  # it may have died on its very first step
             self.ended(searcher.trials[trial.trial_id])
+
+        def begun(self, trial: Trial) -> None:
+            if trial.number not in self.started:
+                self.started.add(trial.number)
+                listener.trial_started(trial.number, trial.params, trial.experiment, trial.folder)
 
         def ended(self, trial: Trial) -> None:
             self.idle_since = time.monotonic()
-            if trial.number in self.started and trial.status is not None:
-                self.started.discard(trial.number)
+            if trial.number in self.started - self.over and trial.status is not None:
+                self.over.add(trial.number)
                 listener.trial_ended(trial.number, trial.status, trial.stopped_because, trial.folder, trial.error)
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
