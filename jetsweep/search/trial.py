@@ -68,6 +68,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         self.threads = int(config["threads"])
         self.reports: queue.SimpleQueue[Metrics | None] = queue.SimpleQueue()
         self.asked, self.go_on, self.asked_by = threading.Event(), threading.Event(), ""
+        self.sent = self.taken = 0
         self.last: Metrics = {}
         self.result: TrainResult | None = None
         self.error: str | None = None
@@ -104,6 +105,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         return train(self.spec, self.workdir, self.data_root, self._report, stop_requested=self._stop_requested)
 
     def _report(self, metrics: Metrics, checkpoint: Path | None) -> bool:
+        self.sent += 1
         self.go_on.clear()
         self.reports.put(dict(metrics))
         if not metrics.get("stopped_because"):
@@ -133,8 +135,10 @@ class TrialActor(Trainable):  # type: ignore[misc]
             `epoch` and `objective` for schedulers; `metrics` of the epoch; and once the loop has returned `done`, with
             `ended` ("budget", "patience", "diverged", "scheduler", "interrupted" or "error") and `error`.
         """
-        self.go_on.set()
+        if self.taken == self.sent:  # else this call asks for a report that Tune has not judged yet
+            self.go_on.set()
         metrics = self.reports.get()
+        self.taken += 1
         if metrics is not None and not metrics.get("stopped_because"):
             self.last = metrics
             return self._numbers() | {FINAL: False, REPORTED: True, "metrics": metrics}
