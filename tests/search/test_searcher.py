@@ -103,7 +103,7 @@ def test_the_journal_survives_the_process(make_template, tmp_path):
 def test_grid_lists_conditional_leaves_only_where_they_apply(make_template):
     template = make_template(
         "training.batch_size={choice: [32, 64]}",
-        "training.clip_norm={choice: [1.0, 2.0], when: {training.batch_size: 32}}",
+        "training.eval_batch_size={choice: [100, 200], when: {training.batch_size: 32}}",
         sampler="grid",
         lr="1e-3",
     )
