@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-Overrides = typer.Option([], "-o", "--override", metavar="KEY=VALUE", help="Set a key, e.g. training.epochs=3; repeatable.")
+Overrides = typer.Option(
+    [], "-o", "--override", metavar="KEY=VALUE", help="Set a key, e.g. training.epochs=3; repeatable."
+)
 Profile = typer.Option(None, "--profile", help="Profile of the file; `full` takes the file as it stands.")
 
 
@@ -43,9 +45,7 @@ def run(
     raise typer.Exit(0 if outcome.status == "FINISHED" else 1)
 
 
-def load_for_this_machine(
-    file: str, overrides: list[str], profile: str | None, console: Console
-) -> ExperimentTemplate:
+def load_for_this_machine(file: str, overrides: list[str], profile: str | None, console: Console) -> ExperimentTemplate:
     """Load a file; without a GPU and without a choice take its profile `laptop`, and say what that changes."""
     from jetsweep.experiment import load_experiment, profiles_of
 
@@ -55,7 +55,7 @@ def load_for_this_machine(
     template = load_experiment(file, overrides, chosen)
     if chosen not in (None, "full"):
         reason = "no GPU found: " if profile is None else ""
-        override = f"; override with --profile full or -o key=value" if profile is None else ""
+        override = "; override with --profile full or -o key=value" if profile is None else ""
         console.print(f"[bold]{reason}profile {chosen}[/bold] of {template.file} changes{override}")
         for path, before, after in template.profile_changes:
             console.print(f"  {path}: {_short(before)} → [bold]{_short(after)}[/bold]", highlight=False)

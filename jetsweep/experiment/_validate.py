@@ -56,7 +56,7 @@ def _validate_part(
             return
         raise _at(document, path, sources, f"expected a mapping with a name, one of {', '.join(registry.names())}")
     try:
-        config = _config_of(path, registry, node["name"])
+        config = config_class(path, registry, node["name"])
     except JetsweepError as error:
         raise _at(document, (*path, "name"), sources, str(error)) from error
     try:
@@ -65,7 +65,7 @@ def _validate_part(
         raise _explain(error, path, tree, document, sources) from error
 
 
-def _config_of(path: Path_, registry: Any, name: str) -> type[BaseModel]:
+def config_class(path: Path_, registry: Any, name: str) -> type[BaseModel]:
     entry = registry.get(name)
     config: type[BaseModel] = entry.options if path == ("data", "source") else entry.config
     return config
@@ -142,7 +142,7 @@ def _known_keys(path: Path_, tree: Any) -> list[str]:
         node = node[key] if isinstance(node, dict | list) else None
         registry = REGISTRIES.get(path[: depth + 1])
         if registry is not None and isinstance(node, dict):
-            model = _config_of(path[: depth + 1], registry, node["name"])
+            model = config_class(path[: depth + 1], registry, node["name"])
         elif model is not None and isinstance(key, str):
             model = _model_in(model.model_fields[key].annotation, node)
     return sorted(model.model_fields) if model is not None else []
