@@ -31,8 +31,9 @@ class ModelConfig(BaseModel):
 class Network(Protocol):
     """An architecture: a module that names the tensors it wants.
 
-    `inputs` lists keyword names of `forward`, out of: ``features`` (B, P, F), ``mask`` (B, P) bool, ``p4`` (B, P, 4) GeV,
-    ``points`` (B, P, 2) = (deta, dphi), ``z`` (B, P) momentum fractions, ``angles`` (B, P, 2), ``jet_features`` (B, F).
+    `inputs` lists keyword names of `forward`, out of: ``features`` (B, P, F), ``mask`` (B, P) bool, ``p4`` (B, P, 4)
+    GeV, ``points`` (B, P, 2) = (deta, dphi), ``z`` (B, P) momentum fractions, ``angles`` (B, P, 2), ``jet_features``
+    (B, F).
     """
 
     inputs: ClassVar[tuple[str, ...]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ def dense_stack(sizes: Sequence[int], initialiser: str, dropout: float = 0.0) ->
         Probability of dropping an activation.
     """
     layers: list[nn.Module] = []
-    for num_in, num_out in zip(sizes, sizes[1:]):
+    for num_in, num_out in pairwise(sizes):
         layers += [initialised(nn.Linear(num_in, num_out), initialiser), nn.ReLU()]
         if dropout:
             layers.append(nn.Dropout(dropout))

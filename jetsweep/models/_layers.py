@@ -19,28 +19,40 @@ class Slots:
     Parameters
     ----------
     mask_BP : Tensor, shape (B, P), bool
+
+    Attributes
+    ----------
+    index : Tensor or None, shape (N,), int64
+        Slots that are rows, counted over the whole batch; None if all are.
+    row_mask : Tensor or None, shape (N,), bool
+        Which rows are real; None if all are.
     """
 
     def __init__(self, mask_BP: Tensor) -> None:
         self.mask_BP = mask_BP
-        packed = not torch.compiler.is_compiling()
-        self.index = mask_BP.flatten().nonzero()[:, 0] if packed else None
-        self.row_mask = None if packed else mask_BP.flatten()
+        self.index: Tensor | None = None
+        self.row_mask: Tensor | None = None
+        if torch.compiler.is_compiling():
+            self.row_mask = mask_BP.flatten()
+        else:
+            index = mask_BP.flatten().nonzero()[:, 0]
+            # without empty slots there is nothing to pack
+            self.index = index if len(index) < mask_BP.numel() else None
 
     def rows(self, x_BPD: Tensor) -> Tensor:
         """Real slots as rows, shape (N, D); while compiling also the others, set to 0."""
         x_ND = x_BPD.flatten(0, 1)
-        if self.index is None:
-            return torch.where(self.mask_BP.flatten()[:, None], x_ND, 0.0)
-        return x_ND.index_select(0, self.index)
+        if self.index is not None:
+            return x_ND.index_select(0, self.index)
+        return x_ND if self.row_mask is None else torch.where(self.row_mask[:, None], x_ND, 0.0)
 
     def padded(self, x_ND: Tensor) -> Tensor:
         """Rows back in their slots, shape (B, P, D), empty slots 0."""
-        if self.index is None:
-            x_ND = torch.where(self.mask_BP.flatten()[:, None], x_ND, 0.0)
-            return x_ND.view(*self.mask_BP.shape, -1)
-        x_SD = x_ND.new_zeros(self.mask_BP.numel(), x_ND.shape[1]).index_copy(0, self.index, x_ND)
-        return x_SD.view(*self.mask_BP.shape, -1)
+        if self.index is not None:
+            x_ND = x_ND.new_zeros(self.mask_BP.numel(), x_ND.shape[1]).index_copy(0, self.index, x_ND)
+        elif self.row_mask is not None:
+            x_ND = torch.where(self.row_mask[:, None], x_ND, 0.0)
+        return x_ND.view(*self.mask_BP.shape, x_ND.shape[1])
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
@@ -50,7 +62,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     global batch give the same result (up to rounding).
     """
 
-    def forward(self, x_ND: Tensor, row_mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x_ND: Tensor, row_mask: Tensor | None = None) -> Tensor:
         """Normalise rows (N, D); `row_mask` (N,) tells which of them count, all of them if not given."""
         if not self.training:
             return F.batch_norm(x_ND, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
@@ -92,7 +104,7 @@ def _over_ranks(x: Tensor, shared: bool) -> Tensor:
         return x
     from torch.distributed.nn.functional import all_reduce
 
-    total: Tensor = all_reduce(x)
+    total: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
     return total
 
 

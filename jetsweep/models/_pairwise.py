@@ -37,6 +37,7 @@ def pair_features(a: Tensor, b: Tensor) -> Tensor:
 
 def _coordinates(p4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     px, py, pz, energy = p4.unbind(dim=-1)
-    # the published form, kept so that published weights see the numbers they were trained on
-    rapidity = 0.5 * torch.log(1 + 2 * pz / (energy - pz).clamp(min=1e-20))
+    # the published form, kept so that published weights see the numbers they were trained on; the outer floor is ours
+    # and keeps a particle along the beam finite
+    rapidity = 0.5 * torch.log((1 + 2 * pz / (energy - pz).clamp(min=1e-20)).clamp(min=1e-20))
     return torch.hypot(px, py), rapidity, torch.atan2(py, px)

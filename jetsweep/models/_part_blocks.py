@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,11 +30,12 @@ class PairEmbedding(nn.Module):
         super().__init__()
         sizes = (NUM_PAIR_FEATURES, *widths, num_heads)
         self.input_norm = MaskedBatchNorm(NUM_PAIR_FEATURES)
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(MaskedBatchNorm(b) for b in sizes[1:])
         self.last_activation = last_activation
         for linear in self.linears:
             # the default of a 1x1 convolution
+            assert isinstance(linear, nn.Linear)
             nn.init.kaiming_uniform_(linear.weight, a=5**0.5)
 
     def forward(self, p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
@@ -40,10 +43,11 @@ class PairEmbedding(nn.Module):
         i_T, j_T = torch.tril_indices(num_slots, num_slots, device=mask_BP.device).unbind()
         pairs = Slots(mask_BP[:, i_T] & mask_BP[:, j_T])
         with torch.no_grad(), torch.autocast(p4_BP4.device.type, enabled=False):
-            if pairs.index is None:
+            if pairs.row_mask is not None:
                 x_MF = pair_features(pairs.rows(p4_BP4[:, i_T].float()), pairs.rows(p4_BP4[:, j_T].float()))
             else:
-                jet_M, pair_M = pairs.index // len(i_T), pairs.index % len(i_T)
+                index_M = torch.arange(pairs.mask_BP.numel(), device=i_T.device) if pairs.index is None else pairs.index
+                jet_M, pair_M = index_M // len(i_T), index_M % len(i_T)
                 p4_S4 = p4_BP4.float().flatten(0, 1)
                 first_M, second_M = jet_M * num_slots + i_T[pair_M], jet_M * num_slots + j_T[pair_M]
                 x_MF = pair_features(p4_S4[first_M], p4_S4[second_M])
@@ -75,7 +79,7 @@ class Attention(nn.Module):
 
     def heads(self, x_BPD: Tensor) -> Tensor:
         """Split the last dimension, shape (B, H, P, D / H)."""
-        return x_BPD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return x_BPD.view(*x_BPD.shape[:2], self.num_heads, -1).transpose(1, 2)
 
     def attend(self, q_BHPd: Tensor, k_BHPd: Tensor, v_BHPd: Tensor, bias: Tensor) -> Tensor:
         """Mixed values, shape (B, P, D); `bias` is added before the softmax."""
@@ -117,7 +121,7 @@ class Block(nn.Module):
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Residual stream `x` (..., D) after attention gave `mixed` (..., D)."""
         mixed = self.attn.out_proj(mixed)
-        mixed = (mixed.unflatten(-1, (len(self.c_attn), -1)) * self.c_attn[:, None]).flatten(-2)
+        mixed = mixed * self.c_attn.repeat_interleave(mixed.shape[-1] // len(self.c_attn))
         x = x + self.dropout(self.post_attn_norm(mixed))
         h = self.activation_dropout(F.gelu(self.fc1(self.pre_fc_norm(x))))
         h = self.dropout(self.fc2(self.post_fc_norm(h)))
@@ -139,8 +143,8 @@ class ClassBlock(Block):
 
     def forward(self, token_B1D: Tensor, x_BPD: Tensor, key_bias_B11S: Tensor) -> Tensor:
         u_BSD = self.pre_attn_norm(torch.cat([token_B1D, x_BPD], dim=1))
-        weight_q, weight_kv = self.attn.in_proj.weight.split([x_BPD.shape[-1], 2 * x_BPD.shape[-1]])
-        bias_q, bias_kv = self.attn.in_proj.bias.split([x_BPD.shape[-1], 2 * x_BPD.shape[-1]])
-        q = self.attn.heads(F.linear(token_B1D, weight_q, bias_q))
-        k, v = (self.attn.heads(part) for part in F.linear(u_BSD, weight_kv, bias_kv).chunk(2, dim=-1))
+        weight, bias, width = self.attn.in_proj.weight, self.attn.in_proj.bias, x_BPD.shape[-1]
+        q = self.attn.heads(F.linear(token_B1D, weight[:width], bias[:width]))
+        kv_BS2D = F.linear(u_BSD, weight[width:], bias[width:])
+        k, v = (self.attn.heads(part) for part in kv_BS2D.chunk(2, dim=-1))
         return self.finish(token_B1D, self.attn.attend(q, k, v, key_bias_B11S))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -38,7 +39,10 @@ class ParTConfig(ModelConfig):
     activation_dropout: float = _probability(0.1, "Dropout inside the feed-forward of particle blocks.")
     use_pairs: bool = Field(True, description="Bias attention by pair features; false is the plain transformer.")
     last_pair_activation: bool = Field(True, description="GELU after the last pair layer, as in the JetClass set-up.")
-    trim: bool = Field(True, description="Training: cut long jets to a random quantile of the batch's multiplicities.")
+    trim: bool = Field(
+        True,
+        description="Training: cut long jets to a random quantile of the multiplicities; compiled graphs never do.",
+    )
     head_dims: tuple[NonNegativeInt, ...] = Field((), description="Hidden widths between class token and output.")
 
     @model_validator(mode="after")
@@ -47,7 +51,8 @@ class ParTConfig(ModelConfig):
         if width % self.num_heads:
             fitting = [h for h in range(1, width + 1) if width % h == 0 and h <= 2 * self.num_heads]
             raise ValueError(
-                f"num_heads={self.num_heads} does not divide the width {width}; use one of {', '.join(map(str, fitting))}"
+                f"num_heads={self.num_heads} does not divide the width {width}, the last of embed_dims; "
+                f"use one of {', '.join(map(str, fitting))}"
             )
         return self
 
@@ -74,7 +79,7 @@ class ParT(nn.Module):
         self.input_norm = MaskedBatchNorm(num_features)
         sizes = (num_features, *config.embed_dims)
         self.embed = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(a), nn.Linear(a, b), nn.GELU()) for a, b in zip(sizes, sizes[1:])
+            nn.Sequential(nn.LayerNorm(a), nn.Linear(a, b), nn.GELU()) for a, b in pairwise(sizes)
         )
         self.pair_embed = (
             PairEmbedding(config.pair_embed_dims, config.num_heads, config.last_pair_activation)
@@ -142,7 +147,7 @@ class ParT(nn.Module):
 
 
 def trim_randomly(features: Tensor, p4: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut a training batch to a random quantile, 0.9 to 1, of its multiplicities; longer jets lose random constituents."""
+    """Cut a training batch to a random quantile, 0.9 to 1, of its multiplicities; longer jets lose some at random."""
     counts_B = mask.sum(dim=1).float()
     quantile = torch.empty((), device=mask.device).uniform_(0.9, 1.02).clamp(max=1.0)
     length = max(1, int(torch.quantile(counts_B, quantile)))

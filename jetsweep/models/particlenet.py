@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
@@ -15,12 +16,20 @@ from jetsweep.models._layers import MaskedBatchNorm, Slots, mean_over_slots
 
 
 class ParticleNetConfig(ModelConfig):
-    """ParticleNet; the defaults are the published network. ParticleNet-Lite: k 7, widths [[32]*3, [64]*3], dense 128."""
+    """ParticleNet; the defaults are the published network.
+
+    ParticleNet-Lite: 7 neighbours, widths [[32, 32, 32], [64, 64, 64]], dense_width 128.
+    """
 
     name: Literal["particlenet"] = "particlenet"
     num_neighbours: PositiveInt = Field(16, description="Nearest neighbours K of each constituent.")
     widths: tuple[tuple[PositiveInt, ...], ...] = Field(
         ((64, 64, 64), (128, 128, 128), (256, 256, 256)), min_length=1, description="Layer widths of every edge block."
+    )
+    neighbour_rule: Literal["present", "peer"] = Field(
+        "present",
+        description="Jets with K constituents or fewer: average over the neighbours present, or, as in weaver, over K "
+        "with zeros in place of the absent ones.",
     )
     dense_width: PositiveInt = Field(256, description="Width of the layer before the output.")
     dropout: float = Field(0.1, ge=0.0, lt=1.0, description="Dropout before the output.")
@@ -48,21 +57,37 @@ class EdgeConv(nn.Module):
             # the default of a 1x1 convolution
             nn.init.kaiming_uniform_(linear.weight, a=5**0.5)
 
-    def forward(self, x_ND: Tensor, neighbour_NK: Tensor, is_near_NK: Tensor, row_mask: Tensor | None) -> Tensor:
-        """Rows (N, D) with their neighbours' row numbers; `is_near_NK` is False for neighbours that do not exist."""
+    def forward(
+        self, x_ND: Tensor, neighbour_NK: Tensor, is_near_NK: Tensor, is_edge_NK: Tensor, row_mask: Tensor | None
+    ) -> Tensor:
+        """Outputs (N, D) of rows `x_ND`.
+
+        Parameters
+        ----------
+        x_ND : Tensor, shape (N, D)
+        neighbour_NK : Tensor, shape (N, K), int64
+            Row numbers.
+        is_near_NK : Tensor, shape (N, K), bool
+            False for neighbours that do not exist; their features count as zeros.
+        is_edge_NK : Tensor, shape (N, K), bool
+            Which pairs enter batch norm and the mean.
+        row_mask : Tensor or None, shape (N,), bool
+            Which rows are real; None if all are.
+        """
         num_rows, num_near = neighbour_NK.shape
-        weight_a, weight_b = self.linears[0].weight.chunk(2, dim=1)
+        first_weight = self.linears[0].weight
+        assert isinstance(first_weight, Tensor)
+        weight_a, weight_b = first_weight.chunk(2, dim=1)
         own_ND, other_ND = x_ND @ (weight_a - weight_b).T, x_ND @ weight_b.T
-        edge_END = (own_ND[:, None] + other_ND[neighbour_NK.flatten()].view(num_rows, num_near, -1)).flatten(0, 1)
-        compiling = torch.compiler.is_compiling()
-        edge_mask = None if not compiling and bool(is_near_NK.all()) else is_near_NK.flatten()
-        edge_END = torch.relu(self.norms[0](edge_END, edge_mask))
+        near = Slots(is_near_NK)
+        other_NKD = other_ND[neighbour_NK.flatten()].view(num_rows, num_near, -1)
+        if near.index is not None or near.row_mask is not None:
+            other_NKD = torch.where(is_near_NK[..., None], other_NKD, 0.0)
+        edges = Slots(is_edge_NK)
+        edge_ED = torch.relu(self.norms[0](edges.rows(own_ND[:, None] + other_NKD), edges.row_mask))
         for linear, norm in zip(list(self.linears)[1:], list(self.norms)[1:]):
-            edge_END = torch.relu(norm(linear(edge_END), edge_mask))
-        edge_NKD = edge_END.view(num_rows, num_near, -1)
-        if edge_mask is not None:
-            edge_NKD = torch.where(is_near_NK[..., None], edge_NKD, 0.0)
-        mean_ND = edge_NKD.sum(dim=1) / is_near_NK.sum(dim=1, keepdim=True).clamp(min=1)
+            edge_ED = torch.relu(norm(linear(edge_ED), edges.row_mask))
+        mean_ND = edges.padded(edge_ED).sum(dim=1) / is_edge_NK.sum(dim=1, keepdim=True).clamp(min=1)
         if self.shortcut is not None and self.shortcut_norm is not None:
             x_ND = self.shortcut_norm(self.shortcut(x_ND), row_mask)
         return torch.relu(mean_ND + x_ND)
@@ -85,7 +110,7 @@ class ParticleNet(nn.Module):
 
     def __init__(self, config: ParticleNetConfig, num_features: int, num_classes: int) -> None:
         super().__init__()
-        self.num_neighbours = config.num_neighbours
+        self.num_neighbours, self.neighbour_rule = config.num_neighbours, config.neighbour_rule
         self.input_norm = MaskedBatchNorm(num_features)
         inputs = (num_features, *(widths[-1] for widths in config.widths))
         self.blocks = nn.ModuleList(EdgeConv(num_in, widths) for num_in, widths in zip(inputs, config.widths))
@@ -97,34 +122,42 @@ class ParticleNet(nn.Module):
         """Logits, shape (B, C), of `features` (B, P, F) at `points` (B, P, 2) where `mask` (B, P) is True."""
         features, points = (torch.where(mask[..., None], x, 0.0) for x in (features, points))
         slots = Slots(mask)
-        # row number of every slot, where rows are packed
-        position_BP = (mask.flatten().cumsum(0) - 1).clamp(min=0).view_as(mask)
-        if slots.index is None:
-            position_BP = torch.arange(mask.numel(), device=mask.device).view_as(mask)
+        # the row number of every real slot
+        position_BP = torch.arange(mask.numel(), device=mask.device).view_as(mask)
+        if slots.index is not None:
+            position_BP = (mask.flatten().cumsum(0) - 1).clamp(min=0).view_as(mask)
         x_ND = self.input_norm(slots.rows(features), slots.row_mask)
         where_BPD = points
         for i, block in enumerate(self.blocks):
             if i:
                 where_BPD = slots.padded(x_ND)
             neighbour_NK, is_near_NK = self._nearest(where_BPD, mask, position_BP, slots)
-            x_ND = block(x_ND, neighbour_NK, is_near_NK, slots.row_mask)
+            is_edge_NK = is_near_NK
+            if self.neighbour_rule == "peer":
+                is_real_N = mask.new_ones(len(x_ND)) if slots.row_mask is None else slots.row_mask
+                is_edge_NK = is_real_N[:, None].expand_as(is_near_NK)
+            x_ND = block(x_ND, neighbour_NK, is_near_NK, is_edge_NK, slots.row_mask)
         jet_BD = mean_over_slots(slots.padded(x_ND), mask)
         logits_BC: Tensor = self.output(self.dropout(torch.relu(self.dense(jet_BD))))
         return logits_BC
 
     def _nearest(self, where_BPD: Tensor, mask_BP: Tensor, position_BP: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
         """Rows of the nearest other constituents, shape (N, K), and which of them exist."""
-        num_near = min(self.num_neighbours, max(1, mask_BP.shape[1] - 1))
+        num_slots = mask_BP.shape[1]
+        num_near = min(self.num_neighbours, num_slots)
         with torch.no_grad():
             near_BPP = _squared_distances(where_BPD)
-            alone_PP = torch.eye(mask_BP.shape[1], dtype=torch.bool, device=mask_BP.device)
-            near_BPP = near_BPP.masked_fill(~mask_BP[:, None, :] | alone_PP, torch.inf)
+            itself_PP = torch.eye(num_slots, dtype=torch.bool, device=mask_BP.device)
+            near_BPP = near_BPP.masked_fill(~mask_BP[:, None, :] | itself_PP, torch.inf)
             distance_BPK, slot_BPK = near_BPP.topk(num_near, dim=-1, largest=False)
-            row_BPK = position_BP[:, None, :].expand(-1, mask_BP.shape[1], -1).gather(2, slot_BPK)
+            row_BPK = position_BP[:, None, :].expand(-1, num_slots, -1).gather(2, slot_BPK)
             is_near_BPK = torch.isfinite(distance_BPK) & mask_BP[..., None]
             row_BPK = torch.where(is_near_BPK, row_BPK, 0)
-            neighbours = slots.rows(torch.cat([row_BPK, is_near_BPK.to(row_BPK.dtype)], dim=-1))
-        return neighbours[:, :num_near], neighbours[:, num_near:].bool()
+            both_BPK = torch.cat([row_BPK, is_near_BPK.to(row_BPK.dtype)], dim=-1)
+            row_NK, near_NK = slots.rows(both_BPK).chunk(2, dim=-1)
+            # fewer slots than neighbours asked for: the missing ones do not exist
+            missing = (0, self.num_neighbours - num_near)
+            return F.pad(row_NK, missing), F.pad(near_NK, missing).bool()
 
 
 def _squared_distances(x_BPD: Tensor) -> Tensor:
