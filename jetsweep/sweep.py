@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,10 +91,37 @@ def run(
         sweep_dir = new_sweep_dir(runs_root, template.name)
         (sweep_dir / "experiment.json").write_text(template.to_json())
         (sweep_dir / "experiment.yaml").write_text(template.to_yaml())
-        tracker = start_tracking(template, sweep_dir, tracking_uri)
-        listener = Listeners(Progress(console), tracker)
-        result = run_sweep(template, sweep_dir, data_root, listener, concurrency=plan)
+        with tracking_or_nothing(sweep_dir):
+            tracker = start_tracking(template, sweep_dir, tracking_uri, dataset_path=dataset.path)
+        console.print(
+            f"Sweep: {sweep_dir}\nTracking: {tracker.uri} (experiment {tracker.experiment_name})", highlight=False
+        )
+        with tracker:
+            listener = Listeners(Progress(console), tracker)
+            result = run_sweep(template, sweep_dir, data_root, listener, concurrency=plan)
+    show_comparison(sweep_dir, tracker.uri, runs_root, console)
     return SweepOutcome(sweep_dir, result)
+
+
+@contextmanager
+def tracking_or_nothing(sweep_dir: Path) -> Iterator[None]:
+    """Leave no empty sweep behind when tracking cannot start."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(sweep_dir, ignore_errors=True)
+        raise
+
+
+def show_comparison(sweep_dir: Path, uri: str, runs_root: Path, console: Console) -> None:
+    """Print the table, and how to look at the rest."""
+    from jetsweep.tracking import compare_sweeps
+
+    if any((sweep_dir / "trials").glob("*/result.json")):
+        compare_sweeps([sweep_dir]).print(console)
+    where = f" --runs {runs_root}" if runs_root != Path("jetsweep-runs").absolute() else ""
+    local = uri.startswith("sqlite:")
+    console.print(f"Look at runs, plots and tables: jetsweep ui{where}" if local else f"Look at {uri}", highlight=False)
 
 
 def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console) -> Dataset:

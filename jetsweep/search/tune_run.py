@@ -181,6 +181,10 @@ def _follower(searcher: StudySearcher, listener: SweepListener, start_timeout_s:
             self.problem: JetsweepError | None = None
             self.idle_since = time.monotonic()
 
+        def __reduce__(self) -> tuple[type[Any], tuple[()]]:
+            # Tune pickles its callbacks into a snapshot that we never read; listeners hold locks and connections
+            return (Callback, ())
+
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.idle_since = time.monotonic()
             self.begun(searcher.trials[trial.trial_id])

@@ -1,0 +1,62 @@
+"""Where a sweep's numbers come from: dataset digests, code, packages."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jetsweep.data.dataset import open_dataset
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+PACKAGES = ("jetsweep", "torch", "numpy", "pyarrow", "ray", "optuna", "mlflow")
+
+
+def environment_tags() -> dict[str, str]:
+    """Versions of what determines a result, the machine's kind and the git commit of the working directory."""
+    tags = {"jetsweep.python": platform.python_version(), "jetsweep.platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            tags[f"jetsweep.version.{package}"] = version(package)
+        except PackageNotFoundError:
+            continue
+    commit = _git("rev-parse", "HEAD")
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+        tags["jetsweep.git.clean"] = str(not _git("status", "--porcelain"))
+    return tags
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def dataset_inputs(path: Path) -> list[DatasetInput]:
+    """Splits of a dataset as MLflow's dataset inputs; the digest is that of the manifest, which holds all checksums."""
+    import json
+
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = open_dataset(path)
+    inputs = []
+    for split in dataset.splits:
+        profile = json.dumps({"num_rows": dataset.num_rows(split), "classes": list(dataset.classes)})
+        source = json.dumps({"path": str(path), "source": dataset.manifest.source, "options": dataset.manifest.options})
+        entity = Dataset(
+            name=f"{path.name}/{split}"[:500],
+            digest=dataset.digest[:36],
+            source_type="local",
+            source=source,
+            profile=profile,
+        )
+        context = {"val": "validation"}.get(split, split)
+        inputs.append(DatasetInput(entity, [InputTag("mlflow.data.context", context)]))
+    return inputs
