@@ -44,14 +44,14 @@ class Slots:
         x_ND = x_BPD.flatten(0, 1)
         if self.index is not None:
             return x_ND.index_select(0, self.index)
-        return x_ND if self.row_mask is None else torch.where(self.row_mask[:, None], x_ND, 0.0)
+        return x_ND if self.row_mask is None else torch.where(self.row_mask[:, None], x_ND, 0)
 
     def padded(self, x_ND: Tensor) -> Tensor:
         """Rows back in their slots, shape (B, P, D), empty slots 0."""
         if self.index is not None:
             x_ND = x_ND.new_zeros(self.mask_BP.numel(), x_ND.shape[1]).index_copy(0, self.index, x_ND)
         elif self.row_mask is not None:
-            x_ND = torch.where(self.row_mask[:, None], x_ND, 0.0)
+            x_ND = torch.where(self.row_mask[:, None], x_ND, 0)
         return x_ND.view(*self.mask_BP.shape, x_ND.shape[1])
 
 
@@ -59,7 +59,8 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     """Batch norm over rows that are real, with the statistics of all ranks together while training.
 
     The same weights and running statistics as `nn.BatchNorm1d`; a single worker and several workers with the same
-    global batch give the same result (up to rounding).
+    global batch give the same result (up to rounding). A single row has no spread: it is normalised with the running
+    statistics, which it leaves alone.
     """
 
     def forward(self, x_ND: Tensor, row_mask: Tensor | None = None) -> Tensor:
@@ -73,7 +74,12 @@ class MaskedBatchNorm(nn.BatchNorm1d):
             return F.batch_norm(
                 x_ND, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum or 0.0, self.eps
             )
+        assert self.running_mean is not None
+        assert self.running_var is not None
         mean_D, var_D, count = _moments(x_ND.float(), row_mask, shared)
+        # clones: the running statistics change in place below
+        mean_D = torch.where(count > 1, mean_D, self.running_mean.clone())
+        var_D = torch.where(count > 1, var_D, self.running_var.clone())
         self._track(mean_D.detach(), var_D.detach(), count)
         scale_D = self.weight * torch.rsqrt(var_D + self.eps)
         return ((x_ND - mean_D) * scale_D + self.bias).to(x_ND.dtype)
@@ -82,7 +88,7 @@ class MaskedBatchNorm(nn.BatchNorm1d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        momentum = torch.where(count > 0, self.momentum or 0.0, 0.0)
+        momentum = torch.where(count > 1, self.momentum or 0.0, 0.0)
         unbiased_D = var_D * count / (count - 1).clamp(min=1)
         self.running_mean.lerp_(mean_D, momentum)
         self.running_var.lerp_(unbiased_D, momentum)

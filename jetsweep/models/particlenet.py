@@ -80,7 +80,7 @@ class EdgeConv(nn.Module):
         weight_a, weight_b = first_weight.chunk(2, dim=1)
         own_ND, other_ND = x_ND @ (weight_a - weight_b).T, x_ND @ weight_b.T
         near = Slots(is_near_NK)
-        other_NKD = other_ND[neighbour_NK.flatten()].view(num_rows, num_near, -1)
+        other_NKD = other_ND[neighbour_NK.flatten()].view(num_rows, num_near, other_ND.shape[1])
         if near.index is not None or near.row_mask is not None:
             other_NKD = torch.where(is_near_NK[..., None], other_NKD, 0.0)
         edges = Slots(is_edge_NK)

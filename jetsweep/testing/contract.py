@@ -1,0 +1,198 @@
+"""What every architecture must honour, as a class of tests to inherit."""
+
+# Shapes: B jets, P slots, C classes.
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jetsweep.models._base import MODELS, ModelConfig, build_network
+from jetsweep.testing.checks import (
+    check_batch_independence,
+    check_finite_gradients,
+    check_padding_invariance,
+    check_permutation_invariance,
+)
+from jetsweep.testing.toys import toy_inputs
+
+
+class ModelContract:
+    """Tests of one architecture; inherit under a name that starts with ``Test``.
+
+    Attributes
+    ----------
+    config : ModelConfig
+        The architecture's config, e.g. its defaults.
+    training_config : ModelConfig or None
+        A smaller config for the twenty training steps; `config` if None.
+    num_classes : int
+    num_jets, num_slots : int
+        Size of the toy batches.
+    is_permutation_invariant : bool
+        Whether the order of constituents must not matter.
+    atol : float
+        Tolerance of the invariances, absolute and relative.
+    bf16_atol : float
+        Tolerance of bf16 autocast against float32.
+    learning_rate : float
+        Of the twenty Adam steps.
+
+    Examples
+    --------
+    >>> from jetsweep.models.pfn import PFNConfig
+    >>> class TestNarrowPFN(ModelContract):
+    ...     config = PFNConfig(phi_sizes=(8, 8), f_sizes=(8,))
+    """
+
+    config: ClassVar[ModelConfig]
+    training_config: ClassVar[ModelConfig | None] = None
+    num_classes: ClassVar[int] = 2
+    num_jets: ClassVar[int] = 6
+    num_slots: ClassVar[int] = 20
+    is_permutation_invariant: ClassVar[bool] = True
+    atol: ClassVar[float] = 1e-5
+    bf16_atol: ClassVar[float] = 0.1
+    learning_rate: ClassVar[float] = 1e-3
+
+    def make(self, config: ModelConfig | None = None, seed: int = 0) -> nn.Module:
+        """Network with weights drawn from `seed` and, where it normalises, statistics of a few toy batches."""
+        config = config or self.config
+        torch.manual_seed(seed)
+        _, _, num_features = self.toys(config=config)
+        network = build_network(config, num_features, self.num_classes)
+        with torch.no_grad():
+            for k in range(3):
+                network.train()(**self.toys(seed=100 + k, config=config)[0])
+        return network.eval()
+
+    def toys(
+        self, seed: int = 0, config: ModelConfig | None = None, **options: int
+    ) -> tuple[dict[str, Tensor], Tensor, int]:
+        """Tensors, labels and number of features of a toy batch."""
+        config = config or self.config
+        inputs: Any = MODELS.get(config.name).network
+        sizes = {"num_jets": self.num_jets, "num_slots": self.num_slots} | options
+        return toy_inputs(config, inputs.inputs, seed=seed, **sizes)
+
+    def takes_constituents(self) -> bool:
+        """Whether the network sees constituents at all."""
+        return "mask" in self.toys()[0]
+
+    def test_outputs_are_finite_logits(self) -> None:
+        tensors, _, _ = self.toys()
+        logits_BC = self.make()(**tensors)
+        assert logits_BC.shape == (self.num_jets, self.num_classes)
+        assert logits_BC.isfinite().all()
+
+    def test_every_parameter_gets_a_finite_gradient(self) -> None:
+        tensors, label_B, _ = self.toys()
+        check_finite_gradients(self.make(), tensors, label_B)
+
+    def test_small_batches_in_training(self) -> None:
+        for num_jets in (1, 2):
+            tensors, label_B, _ = self.toys(num_jets=num_jets)
+            if self.takes_constituents():
+                # one constituent in all
+                tensors["mask"] = tensors["mask"] & (torch.arange(self.num_slots) == 0)
+            check_finite_gradients(self.make(), tensors, label_B)
+
+    def test_empty_jets(self) -> None:
+        if not self.takes_constituents():
+            return
+        tensors, label_B, _ = self.toys()
+        network = self.make()
+        full = network(**tensors)
+        tensors["mask"] = tensors["mask"].clone()
+        tensors["mask"][0] = False
+        logits_BC = network(**tensors)
+        assert logits_BC.isfinite().all()
+        torch.testing.assert_close(logits_BC[1:], full[1:], atol=self.atol, rtol=self.atol)
+        check_finite_gradients(network, tensors, label_B)
+        tensors["mask"] = torch.zeros_like(tensors["mask"])
+        assert self.make()(**tensors).isfinite().all()
+
+    def test_each_row_equals_that_jet_alone(self) -> None:
+        check_batch_independence(self.make(), self.toys()[0], self.atol)
+
+    def test_order_of_constituents_does_not_matter(self) -> None:
+        if self.takes_constituents() and self.is_permutation_invariant:
+            check_permutation_invariance(self.make(), self.toys()[0], atol=self.atol)
+
+    def test_padding_does_not_matter(self) -> None:
+        if self.takes_constituents():
+            check_padding_invariance(self.make(), self.toys()[0], atol=self.atol)
+
+    def test_junk_in_padding_leaves_gradients_alone(self) -> None:
+        if not self.takes_constituents():
+            return
+        tensors, label_B, _ = self.toys()
+        junk = {name: _with_junk(x, tensors["mask"]) for name, x in tensors.items()}
+        clean, dirty = self._gradients(tensors, label_B), self._gradients(junk, label_B)
+        torch.testing.assert_close(dirty, clean, atol=self.atol, rtol=self.atol)
+
+    def _gradients(self, tensors: dict[str, Tensor], label_B: Tensor) -> list[Tensor | None]:
+        network = self.make()
+        F.cross_entropy(network(**tensors), label_B).backward()  # type: ignore[no-untyped-call]
+        return [parameter.grad for parameter in network.parameters()]
+
+    def test_config_and_weights_survive_a_round_trip(self, tmp_path: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        network, (tensors, _, num_features) = self.make(), self.toys()
+        save_file(network.state_dict(), tmp_path / "weights.safetensors")
+        config = type(self.config).model_validate_json(self.config.model_dump_json())
+        assert config == self.config
+        restored = build_network(config, num_features, self.num_classes).eval()
+        restored.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+        assert torch.equal(restored(**tensors), network(**tensors))
+
+    def test_autocast_to_bf16(self) -> None:
+        network, (tensors, label_B, _) = self.make(), self.toys()
+        with torch.no_grad():
+            exact = network(**tensors)
+            with torch.autocast("cpu", torch.bfloat16):
+                rounded = network(**tensors)
+        torch.testing.assert_close(rounded.float(), exact, atol=self.bf16_atol, rtol=self.bf16_atol)
+        with torch.autocast("cpu", torch.bfloat16):
+            check_finite_gradients(network, tensors, label_B)
+
+    def test_compiles_without_graph_breaks(self) -> None:
+        network, (tensors, _, _) = self.make(), self.toys()
+        torch.compiler.reset()
+        compiled: Any = torch.compile(network, fullgraph=True, backend="eager")
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(**tensors), network(**tensors), atol=self.atol, rtol=self.atol)
+        assert compiled.train()(**tensors).isfinite().all()
+        torch.compiler.reset()
+
+    def test_twenty_steps_lower_the_loss_and_reproduce(self) -> None:
+        first, second = self._train(), self._train()
+        assert first == second, f"the same seed gave losses {first} and {second}"
+        assert sum(first[-5:]) < 0.9 * sum(first[:5]), f"twenty steps did not lower the loss: {first}"
+
+    def _train(self) -> list[float]:
+        config = self.training_config or self.config
+        network = self.make(config)
+        torch.manual_seed(1)
+        optimizer = torch.optim.Adam(network.train().parameters(), lr=self.learning_rate)
+        losses = []
+        for step in range(20):
+            tensors, label_B, _ = self.toys(seed=step, config=config, num_jets=32, min_constituents=5)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(**tensors), label_B)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+
+def _with_junk(x: Tensor, mask_BP: Tensor) -> Tensor:
+    """Not-a-number in every empty slot."""
+    if x.dtype == torch.bool:
+        return x
+    return torch.where(mask_BP.view(*mask_BP.shape, *[1] * (x.dim() - 2)), x, torch.nan)
