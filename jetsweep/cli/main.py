@@ -6,9 +6,8 @@ import sys
 from importlib import import_module
 from typing import Any
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from jetsweep.errors import JetsweepError
 
@@ -28,20 +27,20 @@ VERBS = {
 class LazyGroup(TyperGroup):
     """Loads a verb's module when the verb is used; the list of verbs needs none of them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             return None
         if ctx.resilient_parsing or ctx.meta.get("jetsweep.listing"):
-            return click.Command(cmd_name, help=VERBS[cmd_name])
+            return TyperCommand(cmd_name, help=VERBS[cmd_name])
         app: typer.Typer = import_module(f"jetsweep.cli.{cmd_name}").app
         command = typer.main.get_command(app)
         command.name = cmd_name
         return command
 
-    def format_help(self, ctx: click.Context, formatter: Any) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         ctx.meta["jetsweep.listing"] = True
         super().format_help(ctx, formatter)
 

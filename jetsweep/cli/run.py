@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,20 +16,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-Overrides = typer.Option(
-    [], "-o", "--override", metavar="KEY=VALUE", help="Set a key, e.g. training.epochs=3; repeatable."
-)
-Profile = typer.Option(None, "--profile", help="Profile of the file; `full` takes the file as it stands.")
+File = Annotated[str, typer.Argument(help="Experiment file, or the name of one that jetsweep ships.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Set a key, e.g. training.epochs=3; repeatable."),
+]
+Profile = Annotated[
+    str | None, typer.Option("--profile", help="Profile of the file; `full` takes the file as it stands.")
+]
+Runs = Annotated[Path, typer.Option(envvar="JETSWEEP_RUNS", help="Folder of sweeps.")]
+Data = Annotated[Path, typer.Option(envvar="JETSWEEP_DATA", help="Folder of made datasets.")]
 
 
 @app.command()
 def run(
-    file: str = typer.Argument(help="Experiment file, or the name of one that jetsweep ships."),
-    override: list[str] = Overrides,
-    profile: str | None = Profile,
-    runs: Path = typer.Option(Path("jetsweep-runs"), envvar="JETSWEEP_RUNS", help="Folder of sweeps."),
-    data: Path = typer.Option(Path("jetsweep-data"), envvar="JETSWEEP_DATA", help="Folder of made datasets."),
-    tracking_uri: str | None = typer.Option(None, help="MLflow tracking URI; also MLFLOW_TRACKING_URI."),
+    file: File,
+    override: Overrides = None,
+    profile: Profile = None,
+    runs: Runs = Path("jetsweep-runs"),
+    data: Data = Path("jetsweep-data"),
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow tracking URI; also MLFLOW_TRACKING_URI.")] = None,
 ) -> None:
     """Run the sweep that FILE describes and print its comparison table."""
     from rich.console import Console
@@ -38,7 +43,7 @@ def run(
     from jetsweep.sweep import run as run_sweep
 
     console = Console()
-    template = load_for_this_machine(file, override, profile, console)
+    template = load_for_this_machine(file, override or [], profile, console)
     outcome = run_sweep(
         template, runs_root=runs.resolve(), data_root=data.resolve(), console=console, tracking_uri=tracking_uri
     )
@@ -56,9 +61,9 @@ def load_for_this_machine(file: str, overrides: list[str], profile: str | None, 
     if chosen not in (None, "full"):
         reason = "no GPU found: " if profile is None else ""
         override = "; override with --profile full or -o key=value" if profile is None else ""
-        console.print(f"[bold]{reason}profile {chosen}[/bold] of {template.file} changes{override}")
+        console.print(f"[bold]{reason}profile {chosen}[/bold] of {template.file} changes{override}", soft_wrap=True)
         for path, before, after in template.profile_changes:
-            console.print(f"  {path}: {_short(before)} → [bold]{_short(after)}[/bold]", highlight=False)
+            console.print(f"  {path}: {_short(before)} → [bold]{_short(after)}[/bold]", highlight=False, soft_wrap=True)
     return template
 
 
@@ -66,11 +71,17 @@ def has_gpu() -> bool:
     """Whether a GPU that torch could use is on this machine; a quick look that imports nothing heavy."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1"):
         return False
-    command = shutil.which("nvidia-smi")
-    if command is None:
+    if version("torch").endswith("+cpu"):
         return False
-    listing = subprocess.run([command, "--list-gpus"], capture_output=True, text=True, check=False)
-    return listing.returncode == 0 and "GPU" in listing.stdout
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        count: int = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError:  # no driver
+        return False
+    pynvml.nvmlShutdown()
+    return count > 0
 
 
 def _short(value: object) -> str:

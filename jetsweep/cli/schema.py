@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,7 +12,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def schema(
-    out: Path | None = typer.Option(None, "--out", help="File to write; the terminal if not given."),
+    out: Annotated[Path | None, typer.Option(help="File to write; the terminal if not given.")] = None,
 ) -> None:
     """Write the JSON schema that lets an editor complete and check experiment files."""
     import json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -10,11 +11,14 @@ from pydantic import BaseModel, ValidationError
 from jetsweep.data.sources._base import SOURCES
 from jetsweep.errors import ExperimentError, JetsweepError
 from jetsweep.experiment._yaml import Document, Path_
+from jetsweep.experiment.distributions import KINDS, OPTIONS
 from jetsweep.experiment.schema import Experiment
 from jetsweep.models._base import MODELS
+from jetsweep.models._features import COLUMNS, Preprocessing
+from jetsweep.registry import Registry
 from jetsweep.tasks._base import TASKS
 
-REGISTRIES = {("model",): MODELS, ("task",): TASKS, ("data", "source"): SOURCES}
+REGISTRIES: dict[Path_, Registry[Any]] = {("model",): MODELS, ("task",): TASKS, ("data", "source"): SOURCES}
 """Parts of an experiment whose settings depend on a registered name."""
 
 
@@ -37,9 +41,22 @@ def validate_tree(tree: dict[str, Any], document: Document, sources: dict[Path_,
     for path, registry in REGISTRIES.items():
         _validate_part(tree, path, registry, document, sources)
     try:
-        return Experiment.model_validate(tree)
+        experiment = Experiment.model_validate(tree)
     except ValidationError as error:
         raise _explain(error, (), tree, document, sources) from error
+    _check_features(experiment, document, sources)
+    return experiment
+
+
+def _check_features(experiment: Experiment, document: Document, sources: dict[Path_, Path_]) -> None:
+    """Refuse a feature set that does not exist or lacks what the network asks for."""
+    model = experiment.model
+    network: Any = MODELS.get(model.name).network
+    try:
+        Preprocessing(model.features, network.inputs, experiment.data.max_constituents, model.jet_axis)
+    except ValueError as error:
+        hint = did_you_mean(model.features, COLUMNS)
+        raise _at(document, ("model", "features"), sources, f"{error}{hint}") from error
 
 
 def _validate_part(
@@ -75,10 +92,7 @@ def _at(document: Document, path: Path_, sources: dict[Path_, Path_], message: s
     """Error at a path of the tree, with the line of the branch that was drawn there."""
     for length in range(len(path), 0, -1):
         if path[:length] in sources:
-            written = (*sources[path[:length]], *path[length:])
-            origin = document.origin(written)
-            shown = Document(document.tree, {(): origin})
-            return shown.error(path, message)
+            return document.error(path, message, written=(*sources[path[:length]], *path[length:]))
     return document.error(path, message)
 
 
@@ -93,8 +107,7 @@ def _explain(
     kind = first["type"]
     if kind == "extra_forbidden":
         known = _known_keys(path[:-1], tree)
-        close = difflib.get_close_matches(str(path[-1]), known, n=1)
-        hint = f", did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(path[-1], known)
         message = f"expected one of the keys {', '.join(known)}, found {path[-1]!r}{hint}"
     elif kind == "missing":
         message = f"expected the key {path[-1]!r}, found none"
@@ -103,16 +116,30 @@ def _explain(
         known_text = str(context.get("expected_tags") or context.get("expected"))
         tag = context.get("tag", found)
         words = [word.strip(" '") for word in known_text.replace(" or ", ", ").split(",")]
-        close = difflib.get_close_matches(str(tag), words, n=1)
-        hint = f", did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(tag, words)
         if kind == "union_tag_invalid":
             path = (*path, "name")
         message = f"expected {known_text.replace(' or ', ', ')}, found {tag!r}{hint}"
     elif message.startswith("Input should be "):
-        message = f"expected {message.removeprefix('Input should be ')}, found {found!r}"
+        expected = message.removeprefix("Input should be ").split(", unable to")[0].split(", got ")[0]
+        message = f"expected {expected}, found {found!r}{_misspelt_distribution(found)}"
     elif kind != "value_error":
         message = f"{message[0].lower()}{message[1:]}, found {found!r}"
     return _at(document, path, sources, message)
+
+
+def did_you_mean(found: object, known: Iterable[str]) -> str:
+    """End of a sentence: the known word nearest to what was found, if any is near."""
+    close = difflib.get_close_matches(str(found), list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close and close[0] != found else ""
+
+
+def _misspelt_distribution(found: Any) -> str:
+    """Hint for a mapping at the place of a number that was meant to be a distribution."""
+    if not isinstance(found, dict):
+        return ""
+    hints = [did_you_mean(key, (*KINDS, *OPTIONS)) for key in found if key not in (*KINDS, *OPTIONS)]
+    return next((hint for hint in hints if hint), f"; distributions are {', '.join(KINDS)}")
 
 
 def _real_path(location: tuple[str | int, ...], tree: Any) -> Path_:
@@ -134,12 +161,18 @@ def _real_path(location: tuple[str | int, ...], tree: Any) -> Path_:
     return tuple(path)
 
 
+def _below(node: Any, key: str | int) -> Any:
+    if isinstance(node, dict):
+        return node.get(key)
+    return node[key] if isinstance(node, list) and isinstance(key, int) and key < len(node) else None
+
+
 def _known_keys(path: Path_, tree: Any) -> list[str]:
     """Keys that may stand below `path`, for the message about one that may not."""
     model: type[BaseModel] | None = Experiment
-    node = tree
+    node: Any = tree
     for depth, key in enumerate(path):
-        node = node[key] if isinstance(node, dict | list) else None
+        node = _below(node, key)
         registry = REGISTRIES.get(path[: depth + 1])
         if registry is not None and isinstance(node, dict):
             model = config_class(path[: depth + 1], registry, node["name"])

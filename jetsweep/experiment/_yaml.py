@@ -38,10 +38,10 @@ class Document:
                 return self.origins[path[:length]]
         raise AssertionError("a document has an origin at its top")
 
-    def error(self, path: Path_, message: str) -> ExperimentError:
-        """Make the error ``file:line: path: message``."""
+    def error(self, path: Path_, message: str, written: Path_ | None = None) -> ExperimentError:
+        """Make the error ``file:line: path: message``; `written` is the path in the file where it is not `path`."""
         where = f"{dotted(path)}: " if path else ""
-        return ExperimentError(f"{self.origin(path)}: {where}{message}")
+        return ExperimentError(f"{self.origin(path if written is None else written)}: {where}{message}")
 
 
 def dotted(path: Path_) -> str:
@@ -129,19 +129,22 @@ def parse_value(text: str) -> Any:
 
 def _plain(value: Any, path: Path_, file: str, origins: dict[Path_, Origin]) -> Any:
     """Plain Python values of ruamel's, noting lines on the way."""
+    lines = getattr(value, "lc", None)
     if isinstance(value, dict):
+        assert lines is not None  # ruamel's round-trip collections know their lines
         plain = {}
         for key, item in value.items():
             if not isinstance(key, str):
-                line = value.lc.key(key)[0] + 1
+                line = lines.key(key)[0] + 1
                 raise ExperimentError(f"{file}:{line}: {dotted(path)}: expected keys that are words, found {key!r}")
-            origins[(*path, key)] = Origin(file, value.lc.key(key)[0] + 1)
+            origins[(*path, key)] = Origin(file, lines.key(key)[0] + 1)
             plain[str(key)] = _plain(item, (*path, str(key)), file, origins)
         return plain
     if isinstance(value, list):
+        assert lines is not None
         items = []
         for i, item in enumerate(value):
-            origins[(*path, i)] = Origin(file, value.lc.item(i)[0] + 1)
+            origins[(*path, i)] = Origin(file, lines.item(i)[0] + 1)
             items.append(_plain(item, (*path, i), file, origins))
         return items
     if isinstance(value, bool) or value is None:

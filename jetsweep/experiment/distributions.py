@@ -73,10 +73,16 @@ def is_finite(distribution: Distribution) -> bool:
 
 
 def probes(distribution: Distribution) -> list[Any]:
-    """Values (or labels) that stand for all others when a file is checked: every option, or both ends."""
+    """Values (or labels) that stand for all others when a file is checked: every option, or both ends and a middle."""
     if isinstance(distribution, Choice):
         return list(distribution.labels)
-    return list(dict.fromkeys([distribution.low, distribution.high]))
+    values = [distribution.low, distribution.high]
+    if not isinstance(distribution, Int):
+        # the ends may be whole numbers where only those are allowed; what lies between is not
+        share = 0.6180339887498949
+        step = distribution.step if isinstance(distribution, Float) else None
+        values.append(distribution.low + (step or share * (distribution.high - distribution.low)))
+    return list(dict.fromkeys(values))
 
 
 def parse(value: dict[str, Any]) -> Distribution:

@@ -95,7 +95,8 @@ def _schema_of(model: type[BaseModel], definitions: dict[str, Any], drawn: bool)
         if name not in definitions:
             fixed = name in ("SearchConfig", "Objective", "TrackingConfig", "ResourcesConfig", "SourceOptions")
             definitions[name] = _loosened(part, drawn=not fixed)
-    return _loosened(schema, drawn)
+    loose: dict[str, Any] = _loosened(schema, drawn)
+    return loose
 
 
 def _loosened(schema: Any, drawn: bool) -> Any:
@@ -122,7 +123,7 @@ def _loosened(schema: Any, drawn: bool) -> Any:
 def _drawable(field: dict[str, Any]) -> dict[str, Any]:
     """A field, or a choice of several of its values, or a range where it is a number."""
     field = dict(field)
-    notes = {key: field.pop(key) for key in ("description", "default", "title") if key in field}
+    notes: dict[str, Any] = {key: field.pop(key) for key in ("description", "default", "title") if key in field}
     alternatives = [
         field,
         _kind("choice", {"type": "array", "minItems": 1, "items": field}, "One of the listed values."),

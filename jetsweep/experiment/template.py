@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jetsweep.data.sources._base import SOURCES
+from jetsweep.errors import ExperimentError, JetsweepError
 from jetsweep.experiment._compose import apply_override, apply_profile, changes, compose
-from jetsweep.experiment._validate import validate_tree
+from jetsweep.experiment._validate import did_you_mean, validate_tree
 from jetsweep.experiment._yaml import Document, Path_, dotted, find_file
 from jetsweep.experiment.distributions import Choice, Distribution, is_distribution, is_finite, parse, probes
 from jetsweep.experiment.schema import Experiment
+from jetsweep.tasks._base import TASKS, build_task
 
 Ask = Callable[[str, Distribution], Any]
 """Draws the leaf of a name: the label of a `Choice`, the number of any other distribution."""
 
 
 @dataclass(frozen=True)
-class _Pending:
+class _Leaf:
+    """A distribution: its name, its path in the drawn tree, the path where it was written, and its mapping."""
+
     name: str
     path: Path_
+    written: Path_
     spec: dict[str, Any]
 
 
@@ -51,6 +56,8 @@ class ExperimentTemplate:
         self.document, self.file, self.profile, self.profile_changes = document, file, profile, profile_changes
         self.space: dict[str, Distribution] = {}
         """Every leaf that may be drawn, by name; leaves of a branch are called like ``model[part].num_layers``."""
+        self._leaves: dict[str, _Leaf] = {}
+        self._seen: dict[tuple[str, Path_], list[Any]] = {}
         self._check()
         # a plain view of what does not vary: name, search, tracking and resources are the same for all trials
         self.example = self.draw(lambda name, distribution: probes(distribution)[0])
@@ -93,10 +100,9 @@ class ExperimentTemplate:
             ready = next((leaf for leaf in pending if not self._waits(leaf, waiting)), None)
             if ready is None:
                 leaf = pending[0]
-                raise self.document.error(
-                    leaf.path, f"when: expected conditions without a circle, found {leaf.spec['when']}"
-                )
+                raise self._error(leaf, f"when: expected conditions without a circle, found {leaf.spec['when']}")
             pending.remove(ready)
+            self._leaves.setdefault(ready.name, ready)
             if not self._applies(ready, tree):
                 _remove(tree, ready.path)
                 continue
@@ -113,14 +119,14 @@ class ExperimentTemplate:
                 _set(tree, ready.path, drawn)
         return tree, sources
 
-    def _collect(self, node: Any, path: Path_, prefix: str, source: Path_) -> list[_Pending]:
+    def _collect(self, node: Any, path: Path_, prefix: str, source: Path_) -> list[_Leaf]:
         """Distributions below `node`, which sits at `path`; their names start with `prefix` if there is one."""
-        found: list[_Pending] = []
+        found: list[_Leaf] = []
 
         def walk(value: Any, below: Path_) -> None:
             if is_distribution(value):
                 name = dotted((*path, *below)) if not prefix else prefix + (f".{dotted(below)}" if below else "")
-                found.append(_Pending(name, (*path, *below), value))
+                found.append(_Leaf(name, (*path, *below), (*source, *below), value))
             elif isinstance(value, dict):
                 for key, item in value.items():
                     walk(item, (*below, key))
@@ -131,21 +137,19 @@ class ExperimentTemplate:
         walk(node, ())
         return found
 
-    def _parse(self, leaf: _Pending) -> Distribution:
+    def _parse(self, leaf: _Leaf) -> Distribution:
         if leaf.path[:2] == ("data", "source") or leaf.path[0] in ("name", "search", "tracking", "resources"):
             place = "data.source" if leaf.path[0] == "data" else leaf.path[0]
-            raise self.document.error(leaf.path, f"expected a fixed value below {place}, found a distribution")
+            raise self._error(leaf, f"expected a fixed value below {place}, found a distribution")
         try:
             return parse(leaf.spec)
         except ValueError as error:
-            raise self.document.error(leaf.path, str(error)) from error
+            raise self._error(leaf, str(error)) from error
 
-    def _conditions(self, leaf: _Pending) -> dict[Path_, list[Any]]:
+    def _conditions(self, leaf: _Leaf) -> dict[Path_, list[Any]]:
         when = leaf.spec.get("when", {})
         if not isinstance(when, dict):
-            raise self.document.error(
-                leaf.path, f"when: expected path: value, e.g. {{model.name: part}}, found {when!r}"
-            )
+            raise self._error(leaf, f"when: expected path: value, e.g. {{model.name: part}}, found {when!r}")
         return {
             tuple(int(part) if part.isdigit() else part for part in key.split(".")): value
             if isinstance(value, list)
@@ -153,7 +157,11 @@ class ExperimentTemplate:
             for key, value in when.items()
         }
 
-    def _waits(self, leaf: _Pending, waiting: set[Path_]) -> bool:
+    def _error(self, leaf: _Leaf, message: str) -> ExperimentError:
+        """Error about a leaf, with the line where it was written."""
+        return self.document.error(leaf.path, message, written=leaf.written)
+
+    def _waits(self, leaf: _Leaf, waiting: set[Path_]) -> bool:
         """Whether a condition concerns something that is not drawn yet."""
         for path in self._conditions(leaf):
             for other in waiting - {leaf.path}:
@@ -162,21 +170,25 @@ class ExperimentTemplate:
                     return True
         return False
 
-    def _applies(self, leaf: _Pending, tree: dict[str, Any]) -> bool:
+    def _applies(self, leaf: _Leaf, tree: dict[str, Any]) -> bool:
         for path, values in self._conditions(leaf).items():
             node: Any = tree
             for key in path:
                 try:
-                    node = {"name": node}[key] if isinstance(node, str) else node[key]
+                    # `model: pfn` stands for {name: pfn}
+                    node = (node if key == "name" else None) if isinstance(node, str) else node[key]
                 except (KeyError, IndexError, TypeError):
                     node = None
+            self._seen.setdefault((leaf.name, path), []).append(node)
             if node not in values:
                 return False
         return True
 
     def _check(self) -> None:
         """Validate experiments that together show every option and both ends of every range."""
-        self._check_objectives(self._probe({}))
+        first = self._probe({})
+        self._check_task(first)
+        self._check_objectives(first)
         todo = [(name, value) for name in self.space for value in probes(self.space[name])[1:]]
         done = set()
         while todo:
@@ -191,14 +203,14 @@ class ExperimentTemplate:
                 for other in probes(self.space[fresh])[1:]:
                     self._probe({name: value, fresh: other})
                     done.add((fresh, str(other)))
-        if self._probe({}).search.sampler == "grid":
+        if first.search.sampler == "grid":
             for name, distribution in self.space.items():
                 if not is_finite(distribution):
-                    path = tuple(name.split("."))
-                    message = (
-                        "expected values that a grid can list (choice, int, or uniform with a step), found a continuum"
+                    raise self._error(
+                        self._leaves[name],
+                        "expected values that a grid can list (choice, int, or uniform with a step), found a continuum",
                     )
-                    raise self.document.error(path, message)
+        self._check_conditions()
 
     def _probe(self, fixed: dict[str, Any]) -> Experiment:
         def ask(name: str, distribution: Distribution) -> Any:
@@ -207,19 +219,44 @@ class ExperimentTemplate:
 
         return self.draw(ask)
 
-    def _check_objectives(self, experiment: Experiment) -> None:
-        from jetsweep.tasks import TASKS
-
-        known = [f"val/{name}" for name in TASKS.get(experiment.task.name).task.metrics_of(experiment.task)]
-        wanted = [(("search", "objectives", i, "metric"), o.metric) for i, o in enumerate(experiment.search.objectives)]
-        wanted.append((("training", "monitor", "metric"), experiment.training.monitor.metric))
-        for path, metric in wanted:
-            if metric not in known and metric != "train/loss":
-                close = difflib.get_close_matches(metric, known, n=1)
-                hint = f", did you mean {close[0]!r}?" if close else ""
-                raise self.document.error(
-                    path, f"expected one of the metrics {', '.join(known)}, found {metric!r}{hint}"
+    def _check_conditions(self) -> None:
+        """Refuse a `when` that no experiment can meet: a misspelt path or value."""
+        for (name, path), seen in self._seen.items():
+            leaf, shown = self._leaves[name], dotted(path)
+            if all(value is None for value in seen):
+                hint = did_you_mean(
+                    shown, [dotted(known) for known in self.document.origins if len(known) == len(path)]
                 )
+                raise self._error(leaf, f"when: expected a key that the file sets, found {shown!r}{hint}")
+            wanted = self._conditions(leaf)[path]
+            drawn = self.space.get(shown)
+            if (drawn is None or isinstance(drawn, Choice)) and not any(value in wanted for value in seen):
+                values = sorted({str(value) for value in seen if value is not None})
+                raise self._error(
+                    leaf,
+                    f"when: expected a value that {shown} can have ({', '.join(values)}), "
+                    f"found {', '.join(map(str, wanted))}{did_you_mean(wanted[0], values)}",
+                )
+
+    def _check_task(self, experiment: Experiment) -> None:
+        """Refuse a class that the source does not have; of a dataset at a path the classes are not known yet."""
+        if experiment.data.source is None:
+            return
+        try:
+            build_task(experiment.task, SOURCES.get(experiment.data.source.name)(experiment.data.source).classes)
+        except JetsweepError as error:
+            path, _, message = str(error).partition(": ")
+            raise self.document.error(tuple(path.split(".")), message) from error
+
+    def _check_objectives(self, experiment: Experiment) -> None:
+        known = [f"val/{name}" for name in TASKS.get(experiment.task.name).task.metrics_of(experiment.task)]
+        wanted: dict[Path_, str] = {("training", "monitor", "metric"): experiment.training.monitor.metric}
+        for i, objective in enumerate(experiment.search.objectives):
+            wanted["search", "objectives", i, "metric"] = objective.metric
+        for path, metric in wanted.items():
+            if metric not in known and metric != "train/loss":
+                message = f"expected one of the metrics {', '.join(known)}, found {metric!r}"
+                raise self.document.error(path, message + did_you_mean(metric, known))
 
 
 def _set(tree: Any, path: Path_, value: Any) -> None:
