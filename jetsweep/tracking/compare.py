@@ -57,6 +57,7 @@ class Comparison:
 
     def print(self, console: Console) -> None:
         """Print the table; rows of trials that were stopped early are dim."""
+        from rich.console import Console
         from rich.table import Table
 
         table = Table(title="Comparison on the test split (★ best of its model on validation)", title_justify="left")
@@ -66,8 +67,9 @@ class Comparison:
         for record, cells in zip(self.records, self.rows()):
             style = "bold" if id(record) in best else "dim" if record.status != "complete" else None
             table.add_row(*cells, style=style)
-        # a narrow terminal or a log file gets the whole table, not an abridged one
-        console.print(table, width=max(console.width, WIDTH), crop=False, soft_wrap=True)
+        # a log file or a narrow terminal gets the whole table, not an abridged one
+        wide = console if console.width >= WIDTH else Console(file=console.file, width=WIDTH)
+        wide.print(table)
         console.print(
             "Rejection 1/εB with binomial uncertainty; inference in µs per jet at batch 1000 "
             f"({', '.join(sorted({r.device for r in self.records if r.device})) or 'not measured'}).",
