@@ -192,7 +192,7 @@ class ExperimentTemplate:
         todo = [(name, value) for name in self.space for value in probes(self.space[name])[1:]]
         done = set()
         while todo:
-            name, value = todo.pop()
+            name, value = todo.pop(0)
             if (name, str(value)) in done:
                 continue
             done.add((name, str(value)))
