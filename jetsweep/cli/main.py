@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import typer
@@ -24,14 +25,19 @@ VERBS = {
 """Each verb is `app` in the module of its name."""
 
 
+def available_verbs() -> list[str]:
+    """Verbs whose module is there, without importing any."""
+    return [verb for verb in VERBS if find_spec(f"jetsweep.cli.{verb}") is not None]
+
+
 class LazyGroup(TyperGroup):
     """Loads a verb's module when the verb is used; the list of verbs needs none of them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(VERBS)
+        return available_verbs()
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in VERBS:
+        if cmd_name not in available_verbs():
             return None
         if ctx.resilient_parsing or ctx.meta.get("jetsweep.listing"):
             return TyperCommand(cmd_name, help=VERBS[cmd_name])

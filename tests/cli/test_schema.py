@@ -50,7 +50,7 @@ def test_what_is_right(validator, change):
 @pytest.mark.parametrize(
     "change",
     [
-        {"modell": "pfn"},
+        {"modelx": "pfn"},
         {"model": "pnf"},
         {"model": {"name": "pfn", "num_layers": 2}},
         {"model": {"name": "pfn", "f_dropout": {"uniformm": [0, 1]}}},

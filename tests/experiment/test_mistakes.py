@@ -31,7 +31,7 @@ BRANCHES = "  choice:\n    - name: pfn\n    - name: part\n      "
 MISTAKES = [
     # keys
     ("epochs: 3", "epoch: 3", "13: training.epoch: expected one of the keys accumulate, .*, found 'epoch', did you mean 'epochs'?"),
-    ("model:", "modell:", "6: modell: expected one of the keys data, .*, found 'modell', did you mean 'model'?"),
+    ("model:", "modelx:", "6: modelx: expected one of the keys data, .*, found 'modelx', did you mean 'model'?"),
     ("lr: 1e-3", "lr: 1e-3, momentum: 0.9", "14: training.optimizer.momentum: expected one of the keys betas, eps, lr, name, weight_decay, found 'momentum'"),
     ("name: test\n", "", "1: name: expected the key 'name', found none"),
     ("trials: 2", "trials: 2\n  trials: 3", "17: trials: expected each key once, found it again"),
@@ -80,7 +80,7 @@ MISTAKES = [
     (MODEL, BRANCHES + "num_layers: {int: [0, 3]}", "10: model.num_layers: expected greater than 0, found 0"),
     (MODEL, BRANCHES + "num_layers: {int: [3, 1]}", "10: model.num_layers: int: expected low at most high, found [3, 1]"),
     # conditions
-    ("dropout: 0.1", "dropout: {choice: [0.2], when: {model.nmae: part}}", "11: model.dropout: when: expected a key that the file sets, found 'model.nmae', did you mean 'model.name'?"),
+    ("dropout: 0.1", "dropout: {choice: [0.2], when: {model.namex: part}}", "11: model.dropout: when: expected a key that the file sets, found 'model.namex', did you mean 'model.name'?"),
     ("dropout: 0.1", "dropout: {choice: [0.2], when: {model.name: prt}}", "11: model.dropout: when: expected a value that model.name can have (part), found prt, did you mean 'part'?"),
     ("dropout: 0.1", "dropout: {choice: [0.2], when: part}", "11: model.dropout: when: expected path: value, .*, found 'part'"),
     ("dropout: 0.1", "dropout: {choice: [0.2], when: {model.num_layers: 2}}\n  num_layers: {choice: [2], when: {model.dropout: 0.2}}", "1[01]: model.*when: expected conditions without a circle, found .*"),
