@@ -73,17 +73,18 @@ def run(
     """
     from jetsweep.search.cluster import connected
     from jetsweep.search.concurrency import cluster_nodes, local_nodes, plan_concurrency
+    from jetsweep.tracking import check_tracking, start_tracking
 
     runs_root, data_root = Path(runs_root).absolute(), Path(data_root).absolute()
     resources, trials = template.example.resources, template.search.trials
     if not (address or os.environ.get("RAY_ADDRESS")):
         plan_concurrency(local_nodes(), resources, trials)  # refused before anything is made
+    check_tracking(template, tracking_uri, runs_root)
     with ExitStack() as stack:
         stack.enter_context(connected(address))
         from jetsweep.search.listener import Listeners
         from jetsweep.search.progress import Progress
         from jetsweep.search.tune_run import run_sweep
-        from jetsweep.tracking import start_tracking
 
         plan = plan_concurrency(cluster_nodes(), resources, trials)
         dataset = prepare_data(template, data_root, console)
@@ -100,6 +101,7 @@ def run(
             listener = Listeners(Progress(console), tracker)
             result = run_sweep(template, sweep_dir, data_root, listener, concurrency=plan)
     show_comparison(sweep_dir, tracker.uri, runs_root, console)
+    tracker.check()
     return SweepOutcome(sweep_dir, result)
 
 

@@ -1,5 +1,8 @@
 """Fixtures that several rooms share."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 
 
@@ -11,3 +14,22 @@ def ray_cluster():
     ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def sweeps():
+    """Helpers that run and track a sweep on toy jets without Ray: ``tests/tracking/sweeps.py``."""
+    spec = importlib.util.spec_from_file_location("jetsweep_test_sweeps", Path(__file__).parent / "tracking/sweeps.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def toy_sweep(sweeps, tmp_path_factory):
+    """A tracked sweep of a PFN and an EFN that finished, a pruned and a failed trial: (its folder, mlflow.json).
+
+    Its data are in ``data`` beside the folder of sweeps. Tests do not change it.
+    """
+    root = tmp_path_factory.mktemp("toy-sweep")
+    return sweeps.complete_sweep(root / "runs", root / "data")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
+from jetsweep.errors import JetsweepError
 from jetsweep.registry import Registry
 
 if TYPE_CHECKING:
@@ -115,6 +116,20 @@ class Task(ABC):
     @abstractmethod
     def figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Figure]:
         """Plots of one split from `Evaluator.arrays`, by file name without extension."""
+
+    def comparison_figures(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Figure]:
+        """Plots that show several models on one split; `arrays` as for `figures`, by the model's label."""
+        return {}
+
+    def predictions(self, outputs: Any) -> dict[str, Tensor]:
+        """Columns of a prediction file, each of shape (B,), from a batch's outputs.
+
+        Raises
+        ------
+        JetsweepError
+            If the task has nothing to say about single rows.
+        """
+        raise JetsweepError(f"task {self.config.name!r} has no per-jet predictions")
 
 
 @dataclass(frozen=True)

@@ -136,16 +136,36 @@ class Tagging(Task):
     def figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Figure]:
         from jetsweep.tasks._tagging_figures import roc_figure, score_figure
 
-        probability, label = arrays["probability"], arrays["label"]
-        weight = arrays.get("weight")
-        score = signal_score(probability, self.signal, self.background)
-        pair = (label == self.signal) | (label == self.background)
-        roc = metric.roc_curve(score[pair], label[pair] == self.signal, None if weight is None else weight[pair])
-        names = (self.classes[self.signal], self.classes[self.background])
+        signal, background = self.classes[self.signal], self.classes[self.background]
+        score = signal_score(arrays["probability"], self.signal, self.background)
         return {
-            "roc": roc_figure({f"{names[0]} vs {names[1]}": roc}),
-            "score": score_figure(score, label, self.classes, weight, signal=names[0]),
+            "roc": roc_figure({f"{signal} vs {background}": self._roc(arrays)}),
+            "score": score_figure(score, arrays["label"], self.classes, arrays.get("weight"), signal=signal),
         }
+
+    def comparison_figures(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Figure]:
+        from jetsweep.tasks._tagging_figures import roc_figure
+
+        return {"roc-comparison": roc_figure({label: self._roc(of_model) for label, of_model in arrays.items()})}
+
+    def _roc(self, arrays: Mapping[str, np.ndarray]) -> metric.RocCurve:
+        """Signal against background; jets of further classes are left out."""
+        label, weight = arrays["label"], arrays.get("weight")
+        score = signal_score(arrays["probability"], self.signal, self.background)
+        pair = (label == self.signal) | (label == self.background)
+        return metric.roc_curve(score[pair], label[pair] == self.signal, None if weight is None else weight[pair])
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """Class probabilities of logits (B, C) in the order of `classes`, shape (B, K), float64."""
+        if logits.shape[1] > 1:
+            return logits.double().softmax(dim=1)
+        p_signal = logits[:, 0].double().sigmoid()
+        p_other = (-logits[:, 0].double()).sigmoid()
+        return torch.stack([p_other, p_signal] if self.signal == 1 else [p_signal, p_other], dim=1)
+
+    def predictions(self, outputs: Tensor) -> dict[str, Tensor]:
+        probability = self.probability(outputs.float())
+        return {f"score_{name}": probability[:, i] for i, name in enumerate(self.classes)}
 
 
 class TaggingEvaluator(Evaluator):
@@ -162,7 +182,7 @@ class TaggingEvaluator(Evaluator):
         loss_weight = self.task.loss_weight(batch)
         columns = {
             "rows": batch.rows,
-            "probability": self._probability(logits),
+            "probability": self.task.probability(logits),
             "label": label,
             "loss": per_jet if loss_weight is None else per_jet * loss_weight,
         }
@@ -170,13 +190,6 @@ class TaggingEvaluator(Evaluator):
             columns["weight"] = batch.weight
         for name, column in columns.items():
             self._columns.setdefault(name, []).append(column.cpu().numpy())
-
-    def _probability(self, logits: Tensor) -> Tensor:
-        if logits.shape[1] > 1:
-            return logits.double().softmax(dim=1)
-        p_signal = logits[:, 0].double().sigmoid()
-        p_other = (-logits[:, 0].double()).sigmoid()
-        return torch.stack([p_other, p_signal] if self.task.signal == 1 else [p_signal, p_other], dim=1)
 
     def compute(self, gather: Gather) -> dict[str, float]:
         columns = {name: gather(np.concatenate(parts)) for name, parts in self._columns.items()}

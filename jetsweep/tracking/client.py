@@ -16,11 +16,72 @@ if TYPE_CHECKING:
 
 SERVER_TIMEOUT_S = 5.0
 
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    # 2 + 4 + 8 s; MLflow's own seven retries hold every request for four minutes when a server is gone
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Settings of MLflow in the driver; what the user has set stays."""
+
+QUIET_LOGGERS = ("mlflow.store.db.utils", "mlflow.tracking", "mlflow.system_metrics", "alembic")
+
+
+def local_uri(runs_root: Path) -> str:
+    """SQLite database beside the sweeps of `runs_root`."""
+    return f"sqlite:///{Path(runs_root).absolute() / 'mlflow.db'}"
+
 
 def resolve_uri(given: str | None, in_file: str | None, runs_root: Path) -> str:
     """Tracking URI: as given, else ``MLFLOW_TRACKING_URI``, else the experiment's, else SQLite beside the sweeps."""
-    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or in_file
-    return uri or f"sqlite:///{runs_root.absolute() / 'mlflow.db'}"
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or in_file or local_uri(runs_root)
+    # a relative path would mean another file in every process that has another working directory
+    return f"sqlite:///{sqlite_path(uri).absolute()}" if uri.startswith("sqlite:///") else uri
+
+
+def sqlite_path(uri: str) -> Path:
+    """File behind ``sqlite:///relative`` or ``sqlite:////absolute``."""
+    return Path(uri.removeprefix("sqlite:///"))
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Folder of an experiment's artifacts beside a local database; a server has its own idea (None)."""
+    return (sqlite_path(uri).parent / "mlartifacts" / experiment).as_uri() if uri.startswith("sqlite:///") else None
+
+
+def check_uri(uri: str) -> None:
+    """Refuse within seconds, without importing MLflow, what MLflow would retry for minutes.
+
+    Raises
+    ------
+    TrackingError
+        If a database file cannot be written, or a server does not answer.
+    """
+    parts = urlsplit(uri)
+    kind = parts.scheme.partition("+")[0]
+    if kind == "sqlite":
+        _check_writable(uri)
+    elif kind in ("http", "https"):
+        _ask_server(uri)
+    elif kind in DATABASE_PORTS and parts.hostname:
+        _connect(uri, parts.hostname, parts.port or DATABASE_PORTS[kind])
+    elif kind in ("", "file"):
+        raise TrackingError(
+            f"tracking URI {uri}: expected sqlite:///…, http(s)://… or a database, found a folder; "
+            "MLflow no longer keeps runs in files"
+        )
+
+
+def is_reachable(uri: str) -> bool:
+    """Whether `check_uri` finds nothing wrong."""
+    try:
+        check_uri(uri)
+    except TrackingError:
+        return False
+    return True
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -33,49 +94,61 @@ def open_client(uri: str) -> MlflowClient:
     TrackingError
         If a database cannot be written, a server does not answer, or the URI means nothing to MLflow.
     """
-    _check_reachable(uri)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
-    for name in ("mlflow.store.db.utils", "alembic", "alembic.runtime.migration", "mlflow.system_metrics"):
+    check_uri(uri)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # MLflow's own imports use what pydantic and SQLAlchemy are about to remove
         warnings.simplefilter("ignore")
-        from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
         try:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
-        except (MlflowException, OSError) as error:
-            raise TrackingError(f"tracking URI {uri}: cannot be used: {_first_line(error)}") from error
-        except Exception as error:  # SQLAlchemy's errors are not MLflow's
-            raise TrackingError(f"tracking URI {uri}: cannot be used: {_first_line(error)}") from error
+        except Exception as error:  # SQLAlchemy's, requests' and the operating system's errors are not MLflow's
+            raise TrackingError(f"tracking URI {uri}: cannot be used: {first_line(error)}") from error
     return client
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
-def _check_reachable(uri: str) -> None:
-    """Refuse in seconds what MLflow would retry for minutes."""
-    scheme = urlsplit(uri).scheme
-    if scheme == "sqlite":
-        path = Path(uri.removeprefix("sqlite:///"))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab"):
-                pass
-        except OSError as error:
-            raise TrackingError(f"tracking URI {uri}: {path} cannot be written: {error.strerror}") from error
-    elif scheme in ("http", "https"):
-        _ask_server(uri)
-    elif scheme in ("", "file"):
+def _check_writable(uri: str) -> None:
+    import sqlite3
+
+    path = sqlite_path(uri)
+    is_there = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+        if is_there:
+            with sqlite3.connect(path) as database:
+                database.execute("PRAGMA schema_version").fetchone()
+            database.close()
+        else:  # nothing is made yet by those who only ask
+            path.unlink()
+    except OSError as error:
+        raise TrackingError(f"tracking URI {uri}: {path} cannot be written: {error.strerror}") from error
+    except sqlite3.DatabaseError as error:
+        raise TrackingError(f"tracking URI {uri}: {path} is no SQLite database: {first_line(error)}") from error
+
+
+def _connect(uri: str, host: str, port: int) -> None:
+    import socket
+
+    try:
+        socket.create_connection((host, port), timeout=SERVER_TIMEOUT_S).close()
+    except OSError as error:
+        shown = uri.replace(f":{urlsplit(uri).password}@", ":…@")
         raise TrackingError(
-            f"tracking URI {uri}: expected sqlite:///…, http(s)://… or a database, found a folder; "
-            "MLflow no longer keeps runs in files"
-        )
+            f"tracking URI {shown}: the database does not answer within {SERVER_TIMEOUT_S:g} s ({error})"
+        ) from error
 
 
 def _ask_server(uri: str) -> None:
@@ -88,7 +161,7 @@ def _ask_server(uri: str) -> None:
     except HTTPError:
         # a server answered; whether it lets us in is found out by the first request
         return
-    except (URLError, OSError) as error:
+    except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise TrackingError(
             f"tracking URI {uri}: the server does not answer within {SERVER_TIMEOUT_S:g} s ({reason})"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import html
-import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jetsweep.tracking.results import TrialRecord, read_sweep
+from jetsweep.errors import TrackingError
+from jetsweep.tracking.results import TrialRecord, read_sweep, trial_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,17 +48,33 @@ class Comparison:
         """The best complete trial of all; None where no trial is complete."""
         return max(self.best.values(), key=lambda record: record.selection, default=None)
 
+    def best_only(self) -> Comparison:
+        """The same with one row per architecture."""
+        return ordered(self.best.values())
+
     def rows(self) -> list[list[str]]:
         """Cells of every row, in the order of `COLUMNS`."""
         best = {id(record) for record in self.best.values()}
-        return [_cells(record, id(record) in best) for record in self.records]
+        several = len({record.sweep for record in self.records}) > 1
+        return [_cells(record, id(record) in best, several) for record in self.records]
+
+    @property
+    def note(self) -> str:
+        """What the numbers are, and where the times were measured."""
+        devices = {f"{r.device}, batches of {r.inference_batch:,}" for r in self.records if r.device}
+        return (
+            "Test split; ★ best of its model by its validation metric; in brackets: validation AUC of a trial that did "
+            "not end; 1/εB at signal efficiency εS with binomial uncertainty; inference time per jet "
+            f"({'; '.join(sorted(devices)) or 'not measured'})."
+        )
 
     def print(self, console: Console) -> None:
         """Print the table; rows of trials that were stopped early are dim."""
+        from rich import box
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title="Comparison on the test split (★ best of its model on validation)", title_justify="left")
+        table = Table(title="Comparison", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
         for name in COLUMNS:
             table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
         best = {id(record) for record in self.best.values()}
@@ -70,21 +84,27 @@ class Comparison:
         # a log file or a narrow terminal gets the whole table, not an abridged one
         wide = console if console.width >= WIDTH else Console(file=console.file, width=WIDTH)
         wide.print(table)
-        console.print(
-            "Rejection 1/εB with binomial uncertainty; inference in µs per jet at batch 1000 "
-            f"({', '.join(sorted({r.device for r in self.records if r.device})) or 'not measured'}).",
-            highlight=False,
-        )
+        wide.print(self.note, highlight=False)
 
     def write(self, folder: Path) -> list[Path]:
-        """Write ``compare.{csv,json,html,tex,md}`` into `folder` and return their paths."""
-        folder.mkdir(parents=True, exist_ok=True)
-        writers = {"csv": _csv, "json": _json, "html": _html, "tex": _tex, "md": _markdown}
+        """Write ``compare.{csv,json,html,tex,md}`` into `folder` and return their paths.
+
+        Raises
+        ------
+        TrackingError
+            If the folder cannot be written.
+        """
+        from jetsweep.tracking._formats import FORMATS
+
         paths = []
-        for suffix, write in writers.items():
-            path = folder / f"compare.{suffix}"
-            path.write_text(write(self), encoding="utf-8")
-            paths.append(path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for suffix, text in FORMATS.items():
+                path = folder / f"compare.{suffix}"
+                path.write_text(text(self), encoding="utf-8")
+                paths.append(path)
+        except OSError as error:
+            raise TrackingError(f"{folder}: the comparison cannot be written: {error.strerror}") from error
         return paths
 
 
@@ -96,7 +116,35 @@ def compare_sweeps(folders: Iterable[Path]) -> Comparison:
     TrackingError
         If a folder is no sweep.
     """
-    return ordered([record for folder in folders for record in read_sweep(folder)])
+    return ordered(record for folder in folders for record in read_sweep(folder))
+
+
+def compare_runs(uri: str, run_ids: Sequence[str] = (), filter: str | None = None) -> Comparison:
+    """Comparison of trials kept in MLflow.
+
+    Parameters
+    ----------
+    uri : str
+        Tracking URI.
+    run_ids : sequence of str
+        Of trials, or of sweeps, which stand for all their trials.
+    filter : str, optional
+        MLflow search expression over runs of all experiments, in addition to `run_ids`.
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be used, or holds no such runs.
+    """
+    from jetsweep.tracking.client import open_client
+    from jetsweep.tracking.runs import records_of_filter, records_of_runs
+
+    client = open_client(uri)
+    records = records_of_runs(client, run_ids)
+    if filter is not None:
+        known = {(record.sweep, record.number) for record in records}
+        records += [r for r in records_of_filter(client, filter) if (r.sweep, r.number) not in known]
+    return ordered(records)
 
 
 def ordered(records: Iterable[TrialRecord]) -> Comparison:
@@ -104,13 +152,30 @@ def ordered(records: Iterable[TrialRecord]) -> Comparison:
     return Comparison(sorted(records, key=lambda r: (r.status != "complete", -r.selection, r.sweep, r.number)))
 
 
-def _cells(record: TrialRecord, is_best: bool) -> list[str]:
+def best_checkpoint(path: Path) -> Path:
+    """Folder of weights that `path` stands for: of a sweep the best trial's, of anything else itself.
+
+    Raises
+    ------
+    TrackingError
+        If a sweep has no complete trial.
+    """
+    if not (path / "trials").is_dir():
+        return path
+    winner = compare_sweeps([path]).winner
+    if winner is None:
+        raise TrackingError(f"{path}: expected a sweep with a complete trial, found none")
+    return trial_folder(path, winner.number) / "checkpoints" / "best"
+
+
+def _cells(record: TrialRecord, is_best: bool, name_sweep: bool) -> list[str]:
     star = "★ " if is_best else "  "
-    head = [f"{star}{record.model}", str(record.number)]
+    trial = f"{_short(record.sweep)}:{record.number}" if name_sweep else str(record.number)
+    head = [f"{star}{record.model}", trial, _count(record.parameters)]
     if record.status != "complete":
         auc = record.metrics.get("val/auc", math.nan)
-        shown = "—" if math.isnan(auc) else f"({auc:.4f})"
-        return [*head, _count(record.parameters), record.status, shown, "", "", "", _duration(record.seconds), ""]
+        shown = "" if math.isnan(auc) else f"({auc:.4f})"
+        return [*head, record.status, shown, "", "", "", _duration(record.seconds), ""]
     rejections = [
         with_uncertainty(
             record.metrics.get(f"test/rejection_at_{e:g}", math.nan),
@@ -120,17 +185,20 @@ def _cells(record: TrialRecord, is_best: bool) -> list[str]:
     ]
     return [
         *head,
-        _count(record.parameters),
         _number(record.metrics.get("test/accuracy", math.nan), "{:.4f}"),
         _number(record.metrics.get("test/auc", math.nan), "{:.4f}"),
         *rejections,
         _duration(record.seconds),
-        _number(record.inference_us, "{:,.0f} µs"),
+        _time_per_jet(record.inference_us),
     ]
 
 
+def _short(name: str, length: int = 14) -> str:
+    return name if len(name) <= length else f"{name[: length - 7]}…{name[-6:]}"
+
+
 def with_uncertainty(value: float, error: float) -> str:
-    """``386 ± 22``: as many digits as the uncertainty supports; a lower bound where there is none.
+    """``386 ± 22``: rounded to two digits of the uncertainty; a lower bound where no background jet was left.
 
     Parameters
     ----------
@@ -138,14 +206,22 @@ def with_uncertainty(value: float, error: float) -> str:
     """
     if math.isnan(value):
         return "—"
-    if math.isinf(error) or math.isnan(error):
+    if not math.isfinite(error):
         return f"> {value:,.0f}"
-    digits = max(0, 1 - math.floor(math.log10(error))) if error > 0 else 1
-    return f"{value:,.{min(digits, 3)}f} ± {error:,.{min(digits, 3)}f}"
+    if error <= 0:
+        return f"{value:,.1f}"
+    digits = 1 - math.floor(math.log10(error))
+    digits = 1 - math.floor(math.log10(round(error, digits)))  # 0.0999 rounds up to 0.10
+    shown = min(max(0, digits), 3)
+    return f"{round(value, digits):,.{shown}f} ± {round(error, digits):,.{shown}f}"
 
 
 def _number(value: float, pattern: str) -> str:
     return "—" if math.isnan(value) else pattern.format(value)
+
+
+def _time_per_jet(microseconds: float) -> str:
+    return _number(microseconds, "{:,.0f} µs" if microseconds >= 10 else "{:.1f} µs")
 
 
 def _count(parameters: int) -> str:
@@ -158,88 +234,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def _csv(comparison: Comparison) -> str:
-    import io
-
-    names = sorted({name for record in comparison.records for name in record.metrics})
-    params = sorted({name for record in comparison.records for name in record.params})
-    head = ["sweep", "trial", "status", "model", "parameters", "seconds", "inference_us_per_jet", "device"]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*head, *names, *(f"param:{name}" for name in params)])
-    for r in comparison.records:
-        row: list[Any] = [r.sweep, r.number, r.status, r.model, r.parameters, r.seconds, r.inference_us, r.device]
-        row += [r.metrics.get(name, "") for name in names]
-        writer.writerow([*row, *(r.params.get(name, "") for name in params)])
-    return stream.getvalue()
-
-
-def _json(comparison: Comparison) -> str:
-    def clean(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: clean(item) for key, item in value.items()}
-        # JSON has no NaN and no infinity
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps([clean(asdict(record)) for record in comparison.records], indent=1) + "\n"
-
-
-def _markdown(comparison: Comparison) -> str:
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "|".join(["---", *["---:"] * (len(COLUMNS) - 1)]) + "|"]
-    lines += ["| " + " | ".join(cell.strip().replace("|", "\\|") for cell in row) + " |" for row in comparison.rows()]
-    return "\n".join(lines) + "\n"
-
-
-def _html(comparison: Comparison) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in COLUMNS)
-    body = []
-    for record, row in zip(comparison.records, comparison.rows()):
-        kind = "complete" if record.status == "complete" else "other"
-        body.append(f'<tr class="{kind}">' + "".join(f"<td>{html.escape(cell.strip())}</td>" for cell in row) + "</tr>")
-    style = (
-        "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}th,td{padding:.4em .8em;text-align:right;"
-        "border-bottom:1px solid #ccc}th:first-child,td:first-child{text-align:left}.other{color:#888}"
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Comparison</title>'
-        f"<style>{style}</style></head><body><h1>Comparison on the test split</h1>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-        "<p>Rejection 1/εB with binomial uncertainty; ★ the best of its model on validation.</p></body></html>\n"
-    )
-
-
-_TEX = {
-    **{letter: f"\\{letter}" for letter in "&%_#${}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "ε": r"$\varepsilon$",
-    "µ": r"$\mu$",
-    "★": r"$\star$",
-    "—": "--",
-    "…": r"\ldots{}",
-    ">": "$>$",
-    "<": "$<$",
-}
-
-
-def _tex(comparison: Comparison) -> str:
-    def escape(text: str) -> str:
-        return (
-            "".join(_TEX.get(letter, letter) for letter in text.replace("1/εB", "@R@").strip())
-            .replace("@R@", r"$1/\varepsilon_B$")
-            .replace(">", "$>$")
-        )
-
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{tabular}{l" + "r" * (len(COLUMNS) - 1) + "}",
-        r"\toprule",
-        " & ".join(escape(name) for name in COLUMNS) + r" \\",
-        r"\midrule",
-    ]
-    lines += [" & ".join(escape(cell) for cell in row) + r" \\" for row in comparison.rows()]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,12 @@ def environment_tags() -> dict[str, str]:
         tags["mlflow.source.git.commit"] = commit
         tags["jetsweep.git.clean"] = str(not _git("status", "--porcelain"))
     return tags
+
+
+def installed_packages() -> str:
+    """All installed packages, one ``name==version`` a line."""
+    found = {f"{package.name}=={package.version}" for package in distributions()}
+    return "\n".join(sorted(found, key=str.lower)) + "\n"
 
 
 def _git(*words: str) -> str:

@@ -8,14 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from jetsweep.errors import TrackingError
+from jetsweep.training.history import read_history as read_history_file
+from jetsweep.training.reporter import Metrics
+
+PARAMS, OUTCOME = "params.json", "outcome.json"
+"""Written into a trial's folder by the tracker: the drawn leaves, and how the trial ended for the sweep."""
+
+RESULT_FILES = ("experiment.json", PARAMS, OUTCOME, "result.json")
 
 ENDS = {
     "budget": "complete",
     "patience": "complete",
-    "asked": "stopped early",
+    "asked": "stopped",
+    "scheduler": "pruned",
+    "interrupted": "interrupted",
     "diverged": "diverged",
+    "error": "failed",
 }
-"""How the training loop's `stopped_because` reads in a table."""
+"""How `stopped_because` reads in a table."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,8 @@ class TrialRecord:
         Name of the sweep.
     number : int
     status : str
-        "complete", "stopped early", "diverged" or "failed"; only complete trials can be best.
+        "complete", "pruned", "interrupted", "stopped", "diverged", "failed" or "unfinished"; only complete trials can
+        be best.
     model : str
     params : dict
         Drawn leaves by name.
@@ -40,6 +51,8 @@ class TrialRecord:
         Training time.
     inference_us : float
         Time per jet in microseconds.
+    inference_batch : int
+        Jets per batch in that measurement.
     device : str
         Where that was measured.
     selection : float
@@ -55,6 +68,7 @@ class TrialRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = float("nan")
     inference_us: float = float("nan")
+    inference_batch: int = 0
     device: str = ""
     selection: float = float("-inf")
 
@@ -76,33 +90,60 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def trial_folder(sweep_dir: Path, number: int) -> Path:
+    """Folder of one trial."""
+    return sweep_dir / "trials" / f"{number:05d}"
+
+
+def trial_folders(sweep_dir: Path) -> list[Path]:
+    """Folders of a sweep's trials, by number."""
+    trials = sweep_dir / "trials"
+    return sorted(path for path in trials.iterdir() if path.name.isdigit()) if trials.is_dir() else []
+
+
 def read_trial(folder: Path) -> TrialRecord | None:
     """Record of one trial's folder; None while it holds no settings yet."""
     if not (folder / "experiment.json").exists():
         return None
+    return read_record(folder, folder.absolute().parent.parent.name, int(folder.name))
+
+
+def read_record(folder: Path, sweep: str, number: int) -> TrialRecord:
+    """Record from a folder that holds `RESULT_FILES`, of which all but the experiment may be missing.
+
+    Raises
+    ------
+    TrackingError
+        If a file is not what jetsweep writes.
+    """
     spec = read_json(folder / "experiment.json")
-    params = read_json(folder / "params.json") if (folder / "params.json").exists() else {}
-    head = {
-        "sweep": folder.parent.parent.name,
-        "number": int(folder.name),
-        "model": spec["model"]["name"],
-        "params": params,
-    }
-    if not (folder / "result.json").exists():
-        return TrialRecord(**head, status="failed")
-    result = read_json(folder / "result.json")
-    monitor = spec["training"]["monitor"]
+    params, outcome, result = (
+        read_json(folder / name) if (folder / name).exists() else {} for name in (PARAMS, OUTCOME, "result.json")
+    )
+    try:
+        because = outcome.get("stopped_because") or result.get("stopped_because") or ""
+        record = TrialRecord(sweep, number, ENDS.get(because, "unfinished"), spec["model"]["name"], params)
+        return _with_result(record, spec["training"]["monitor"], result) if result else record
+    except (KeyError, TypeError) as error:
+        raise TrackingError(f"{folder}: expected results of jetsweep, the key {error} is not there") from error
+
+
+def _with_result(record: TrialRecord, monitor: dict[str, str], result: dict[str, Any]) -> TrialRecord:
     best = {name: value for name, value in result["best"].items() if isinstance(value, int | float)}
     chosen = best.get(monitor["metric"], float("nan"))
     selection = chosen if monitor["mode"] == "max" else -chosen
     timing = result.get("timing", {})
     return TrialRecord(
-        **head,
-        status=ENDS.get(result["stopped_because"], result["stopped_because"]),
+        record.sweep,
+        record.number,
+        record.status,
+        record.model,
+        record.params,
         parameters=result["parameters"],
         metrics={**{name: value for name, value in best.items() if "/" in name}, **result["test"]},
         seconds=result["seconds"],
         inference_us=float(timing.get("inference_us_per_jet", float("nan"))),
+        inference_batch=int(timing.get("inference_batch", 0)),
         device=str(timing.get("device", "")),
         selection=selection if selection == selection else float("-inf"),
     )
@@ -118,14 +159,12 @@ def read_sweep(folder: Path) -> list[TrialRecord]:
     """
     if not (folder / "trials").is_dir():
         raise TrackingError(f"{folder}: expected the folder of a sweep with trials, found none")
-    found = [read_trial(path) for path in sorted((folder / "trials").iterdir()) if path.name.isdigit()]
-    records = [record for record in found if record is not None]
+    records = [record for record in map(read_trial, trial_folders(folder)) if record is not None]
     if not records:
         raise TrackingError(f"{folder}: expected trials, found none that began")
     return records
 
 
-def read_history(folder: Path) -> list[dict[str, Any]]:
+def read_history(folder: Path) -> list[Metrics]:
     """Metrics of a trial by epoch."""
-    path = folder / "history.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_history_file(folder / "history.jsonl")

@@ -4,38 +4,43 @@ from __future__ import annotations
 
 import atexit
 import json
-import math
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetsweep.errors import TrackingError
 from jetsweep.experiment import Experiment, ExperimentTemplate
 from jetsweep.search.listener import SweepInfo, SweepStatus, TrialStatus
-from jetsweep.tracking import figures
-from jetsweep.tracking.client import open_client, resolve_uri
-from jetsweep.tracking.compare import Comparison, compare_sweeps
-from jetsweep.tracking.lineage import dataset_inputs, environment_tags
-from jetsweep.tracking.results import read_history, read_json, read_trial
+from jetsweep.tracking.client import check_uri, first_line, is_reachable, open_client, resolve_uri
+from jetsweep.tracking.compare import Comparison
+from jetsweep.tracking.lineage import dataset_inputs, environment_tags, installed_packages
+from jetsweep.tracking.report import write_report, write_trial_plots
+from jetsweep.tracking.results import OUTCOME, PARAMS, read_history, read_trial, trial_folder, trial_folders
+from jetsweep.tracking.store import RunStore, leaves
+from jetsweep.tracking.system_metrics import SystemMetrics
+from jetsweep.training.checkpoint import write_file
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-MAX_PARAM_LENGTH = 6000
-"""MLflow cuts longer values without a word; we cut them with one."""
-
 RUN_STATUS: dict[str, str] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED"}
 SWEEP_RUN_STATUS: dict[str, str] = {"FINISHED": "FINISHED", "STOPPED": "KILLED", "FAILED": "FAILED"}
+TRIAL_FILES = ("experiment.json", PARAMS, OUTCOME, "result.json", "history.jsonl", "error.txt")
+
+ASK_AGAIN_S = 30.0
+"""How often a store that went away is asked whether it is back."""
 
 Job = Callable[[], None]
 
 
 class Tracker:
-    """Writes a sweep to MLflow as it runs.
+    """Writes a sweep to MLflow as it runs; its own files go into the sweep's folder first, whatever MLflow does.
+
+    A store that fails does not disturb the sweep: what could not be written is told by `check` at the end.
 
     Parameters
     ----------
@@ -50,245 +55,182 @@ class Tracker:
     def __init__(
         self, client: MlflowClient, uri: str, template: ExperimentTemplate, sweep_dir: Path, dataset_path: Path | None
     ) -> None:
-        self.client, self.uri, self.template, self.sweep_dir = client, uri, template, sweep_dir
+        self.uri, self.template, self.sweep_dir = uri, template, sweep_dir
         self.experiment_name = template.tracking.experiment or template.name
-        self.experiment_id = self._experiment()
         self.runs: dict[int, str] = {}
-        self._open: set[str] = set()
+        self._store = RunStore(client, uri, self.experiment_name)
         self._failure: Exception | None = None
+        self._away_since: float | None = None
         self._jobs: queue.Queue[Job | None] = queue.Queue()
-        self.parent = self._start_parent(dataset_path)
-        self._monitor = self._system_metrics()
+        self._comparison: Comparison | None = None
+        atexit.register(self._close_runs, "KILLED")
+        try:
+            self._datasets = dataset_inputs(dataset_path) if dataset_path is not None else []
+            self.parent = self._start_parent()
+            self._system = SystemMetrics(self._system_sample)
+        except BaseException:
+            self._close_runs("FAILED")
+            raise
         self._thread = threading.Thread(target=self._work, name="jetsweep-tracking", daemon=True)
         self._thread.start()
-        atexit.register(self._last_resort)
 
-    def _experiment(self) -> str:
-        known = self.client.get_experiment_by_name(self.experiment_name)
-        if known is not None and known.lifecycle_stage == "deleted":
-            raise TrackingError(
-                f"tracking URI {self.uri}: the experiment {self.experiment_name!r} was deleted there; "
-                "choose another tracking.experiment or restore it"
-            )
-        if known is not None:
-            return str(known.experiment_id)
-        location = None
-        if self.uri.startswith("sqlite:"):
-            location = (
-                Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts" / self.experiment_name
-            ).as_uri()
-        return str(self.client.create_experiment(self.experiment_name, artifact_location=location))
-
-    def _start_parent(self, dataset_path: Path | None) -> str:
-        tags = {"jetsweep.kind": "sweep", "jetsweep.sweep": self.sweep_dir.name, **environment_tags()}
-        run = self.client.create_run(self.experiment_id, run_name=self.sweep_dir.name, tags=tags)
-        parent = str(run.info.run_id)
-        self._open.add(parent)
-        search = self.template.search
-        self._params(parent, {"seed": self.template.example.seed, **_leaves(search.model_dump(mode="json"), "search")})
-        self.client.log_artifact(parent, str(self.sweep_dir / "experiment.yaml"))
-        self.client.log_artifact(parent, str(self.sweep_dir / "experiment.json"))
-        if dataset_path is not None:
-            self.client.log_inputs(parent, dataset_inputs(dataset_path))
-        (self.sweep_dir / "mlflow.json").write_text(
-            json.dumps({"uri": self.uri, "experiment_id": self.experiment_id, "run_id": parent}, indent=1)
-        )
+    def _start_parent(self) -> str:
+        store, name = self._store, self.sweep_dir.name
+        parent = store.start(name, {"jetsweep.kind": "sweep", "jetsweep.sweep": name, **environment_tags()})
+        search = self.template.search.model_dump(mode="json")
+        store.params(parent, {"seed": self.template.example.seed, **leaves(search, "search")})
+        store.files(parent, [self.sweep_dir / "experiment.yaml", self.sweep_dir / "experiment.json"])
+        store.client.log_text(parent, installed_packages(), "packages.txt")
+        store.inputs(parent, self._datasets)
+        record = {"uri": self.uri, "experiment_id": store.experiment_id, "run_id": parent}
+        (self.sweep_dir / "mlflow.json").write_text(json.dumps(record, indent=1))
         return parent
-
-    def _system_metrics(self) -> Any:
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        monitor = SystemMetricsMonitor(self.parent, sampling_interval=10, tracking_uri=self.uri)
-        monitor.start()
-        return monitor
 
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         """Close whatever is open on a way out that no `sweep_ended` announced."""
-        if self._open:
-            self._jobs.put(None)
-            self._thread.join()
-            self._last_resort()
+        self._close("FAILED" if kind is None or issubclass(kind, Exception) else "KILLED")
 
-    # what a SweepListener hears
-
-    def sweep_started(self, info: SweepInfo) -> None:
-        self._submit(lambda: self.client.set_tag(self.parent, "jetsweep.concurrent_trials", str(info.concurrent)))
-
-    def trial_started(self, number: int, params: Mapping[str, Any], experiment: Experiment, trial_dir: Path) -> None:
-        trial_dir.mkdir(parents=True, exist_ok=True)
-        (trial_dir / "params.json").write_text(json.dumps(dict(params)))
-        self._submit(lambda: self._start_trial(number, dict(params), experiment))
-
-    def trial_reported(self, number: int, metrics: Mapping[str, float | int | str]) -> None:
-        row = dict(metrics)
-        self._submit(lambda: self._log_metrics(self.runs[number], row, int(row.get("epoch", 0))))
-
-    def trial_ended(
-        self, number: int, status: TrialStatus, stopped_because: str, trial_dir: Path, error: str | None
-    ) -> None:
-        self._submit(lambda: self._end_trial(number, status, stopped_because, trial_dir, error))
-
-    def sweep_ended(self, status: SweepStatus) -> None:
-        self._submit(lambda: self._finish_parent(status))
-        self.close()
-
-    def close(self) -> None:
-        """Write what is waiting, close every run, and raise what went wrong on the way.
+    def check(self) -> None:
+        """Tell what could not be written.
 
         Raises
         ------
         TrackingError
-            If something could not be written.
+            If anything could not; the sweep's folder has it all the same.
         """
-        self._jobs.put(None)
-        self._thread.join()
-        self._last_resort()
-        atexit.unregister(self._last_resort)
         if self._failure is not None:
-            failure, self._failure = self._failure, None
             raise TrackingError(
-                f"tracking URI {self.uri}: not everything could be written: {str(failure).splitlines()[0]}; "
+                f"tracking URI {self.uri}: not everything could be written ({first_line(self._failure)}); "
                 f"the results are complete in {self.sweep_dir}"
-            ) from failure
+            ) from self._failure
 
-    # what the writing thread does
+    # what a SweepListener hears
 
-    def _submit(self, job: Job) -> None:
-        self._jobs.put(job)
+    def sweep_started(self, info: SweepInfo) -> None:
+        self._submit(lambda: self._store.tag(self.parent, concurrent_trials=str(info.concurrent)))
+
+    def trial_started(self, number: int, params: Mapping[str, Any], experiment: Experiment, trial_dir: Path) -> None:
+        spec = experiment.trial_spec()
+        write_file(trial_dir / PARAMS, json.dumps(dict(params)).encode())
+        if not (trial_dir / "experiment.json").exists():  # a trial that fails at once belongs into the tables too
+            write_file(trial_dir / "experiment.json", spec.model_dump_json(indent=2).encode())
+        values = {**leaves(spec.model_dump(mode="json")), **{f"drawn:{name}": x for name, x in params.items()}}
+        self._submit(lambda: self._start_trial(number, experiment.model.name, values))
+
+    def trial_reported(self, number: int, metrics: Mapping[str, float | int | str]) -> None:
+        row = dict(metrics)
+        self._submit(lambda: self._store.metrics(self.runs[number], row, int(row.get("epoch", 0))))
+
+    def trial_ended(
+        self, number: int, status: TrialStatus, stopped_because: str, trial_dir: Path, error: str | None
+    ) -> None:
+        outcome = {"status": status, "stopped_because": stopped_because, "error": error}
+        write_file(trial_dir / OUTCOME, json.dumps(outcome).encode())
+        self._submit(lambda: write_trial_plots(trial_dir), local=True)
+        self._submit(lambda: self._end_trial(number, status, stopped_because, trial_dir, error))
+
+    def sweep_ended(self, status: SweepStatus) -> None:
+        # the search tells FAILED on its way out of an exception; a second Ctrl-C is no failure
+        interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
+        ended = "KILLED" if interrupted else SWEEP_RUN_STATUS[status]
+        self._system.close()
+        self._submit(self._report, local=True)
+        self._submit(self._upload_report)
+        self._submit(lambda: self._store.end(self.parent, ended))
+        self._close(ended)
+
+    # the writing thread
+
+    def _submit(self, job: Job, local: bool = False) -> None:
+        self._jobs.put(job if local else lambda: self._when_there(job))
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except Exception as error:  # the sweep goes on; `close` tells
+            except Exception as error:
                 self._failure = self._failure or error
 
-    def _last_resort(self) -> None:
-        """Close what is still open, when a sweep ends in a way nobody foresaw."""
-        if self._monitor is not None:
-            with suppress(Exception):
-                self._monitor.finish()
-            self._monitor = None
-        for run_id in sorted(self._open):
-            with suppress(Exception):
-                self.client.set_terminated(run_id, "KILLED")
-        self._open.clear()
+    def _when_there(self, job: Job) -> None:
+        """Run a job, unless the store went away: each request to it would wait for many seconds in vain."""
+        if self._away_since is not None:
+            if time.monotonic() - self._away_since < ASK_AGAIN_S:
+                return
+            self._away_since = None if is_reachable(self.uri) else time.monotonic()
+            if self._away_since is not None:
+                return
+        try:
+            job()
+        except Exception:
+            self._away_since = None if is_reachable(self.uri) else time.monotonic()
+            raise
 
-    def _start_trial(self, number: int, params: dict[str, Any], experiment: Experiment) -> None:
+    def _close(self, status: str) -> None:
+        """Write what waits and close every run; does nothing the second time."""
+        self._system.close()
+        self._jobs.put(None)
+        self._thread.join()
+        self._close_runs(status)
+
+    def _close_runs(self, status: str) -> None:
+        atexit.unregister(self._close_runs)
+        if self._store.open and self._away_since is not None and not is_reachable(self.uri):
+            return
+        self._store.end_all(status)
+
+    # jobs
+
+    def _system_sample(self, values: dict[str, float], sample: int) -> None:
+        self._submit(lambda: self._store.metrics(self.parent, values, sample))
+
+    def _start_trial(self, number: int, model: str, values: dict[str, Any]) -> None:
         tags = {
             "mlflow.parentRunId": self.parent,
             "jetsweep.kind": "trial",
             "jetsweep.sweep": self.sweep_dir.name,
             "jetsweep.trial": str(number),
-            "jetsweep.model": experiment.model.name,
+            "jetsweep.model": model,
         }
-        run = self.client.create_run(self.experiment_id, run_name=f"{self.sweep_dir.name}-{number:05d}", tags=tags)
-        self.runs[number] = str(run.info.run_id)
-        self._open.add(self.runs[number])
-        spec = experiment.trial_spec().model_dump(mode="json")
-        self._params(self.runs[number], {**_leaves(spec), **{f"drawn:{name}": x for name, x in params.items()}})
-
-    def _params(self, run_id: str, values: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(_name(name), _text(value)) for name, value in values.items()]
-        for start in range(0, len(params), 100):
-            self.client.log_batch(run_id, params=params[start : start + 100])
-
-    def _log_metrics(self, run_id: str, values: Mapping[str, Any], step: int) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        numbers = {k: float(x) for k, x in values.items() if isinstance(x, int | float) and not isinstance(x, bool)}
-        finite = [Metric(_name(name), x, now, step) for name, x in numbers.items() if math.isfinite(x)]
-        if finite:
-            self.client.log_batch(run_id, metrics=finite)
+        self.runs[number] = self._store.start(f"{self.sweep_dir.name}-{number:05d}", tags)
+        self._store.params(self.runs[number], values)
+        self._store.inputs(self.runs[number], self._datasets)
 
     def _end_trial(
         self, number: int, status: TrialStatus, stopped_because: str, trial_dir: Path, error: str | None
     ) -> None:
-        run_id = self.runs[number]
+        run_id, store = self.runs[number], self._store
         try:
-            self.client.set_tag(run_id, "jetsweep.stopped_because", stopped_because)
-            if error:
-                self.client.set_tag(run_id, "jetsweep.error", error[:8000])
+            store.tag(run_id, stopped_because=stopped_because, **({"error": error} if error else {}))
             record = read_trial(trial_dir)
             if record is not None and record.parameters:
-                values = {**{k: x for k, x in record.metrics.items() if k.startswith("test/")}}
+                values = {name: x for name, x in record.metrics.items() if name.startswith("test/")}
                 values |= {"parameters": record.parameters, "train_seconds": record.seconds}
                 values["inference_us_per_jet"] = record.inference_us
-                last = read_history(trial_dir)
-                self._log_metrics(run_id, values, int(last[-1]["epoch"]) if last else 0)
-            self._trial_artifacts(run_id, trial_dir)
+                history = read_history(trial_dir)
+                store.metrics(run_id, values, int(history[-1]["epoch"]) if history else 0)
+            store.files(run_id, [trial_dir / name for name in TRIAL_FILES])
+            store.files(run_id, sorted((trial_dir / "plots").glob("*")), "plots")
         finally:
-            killed = stopped_because == "interrupted"
-            self.client.set_terminated(run_id, "KILLED" if killed else RUN_STATUS[status])
-            self._open.discard(run_id)
+            store.end(run_id, RUN_STATUS[status])
 
-    def _trial_artifacts(self, run_id: str, trial_dir: Path) -> None:
-        for name in ("experiment.json", "params.json", "result.json", "history.jsonl", "error.txt"):
-            if (trial_dir / name).exists():
-                self.client.log_artifact(run_id, str(trial_dir / name))
-        history, made = read_history(trial_dir), {}
-        if history:
-            made["loss"] = figures.loss_curves(history)
-        arrays = trial_dir / "evaluation" / "test.npz"
-        if arrays.exists():
-            made |= self._task(trial_dir).figures(figures.load_arrays(arrays))
-        if made:
-            figures.save(made, trial_dir / "plots")
-            self.client.log_artifacts(run_id, str(trial_dir / "plots"), "plots")
+    def _report(self) -> None:
+        if any(read_trial(folder) for folder in trial_folders(self.sweep_dir)):
+            self._comparison = write_report(self.sweep_dir, self.template.search.objectives[0].metric)
 
-    def _task(self, trial_dir: Path) -> Any:
-        from jetsweep.data.dataset import open_dataset
-        from jetsweep.tasks import build_task
-
-        dataset = read_json(self.sweep_dir / "dataset.json")
-        return build_task(self.template.example.task, open_dataset(dataset["path"]).classes)
-
-    def _finish_parent(self, status: SweepStatus) -> None:
-        trials = self.sweep_dir / "trials"
-        if trials.is_dir() and any(read_trial(path) for path in trials.iterdir() if path.name.isdigit()):
-            comparison = compare_sweeps([self.sweep_dir])
-            comparison.write(self.sweep_dir)
-            for suffix in ("csv", "json", "html", "tex", "md"):
-                self.client.log_artifact(self.parent, str(self.sweep_dir / f"compare.{suffix}"), "comparison")
-            self._parent_plots(comparison)
-            self._best_model(comparison)
-        self.client.set_terminated(self.parent, SWEEP_RUN_STATUS[status])
-        self._open.discard(self.parent)
-
-    def _parent_plots(self, comparison: Comparison) -> None:
-        folder = self.sweep_dir / "plots"
-        metric = self.template.search.objectives[0].metric
-        histories = {
-            f"{record.number} {record.model}": read_history(self._trial_dir(record.number))
-            for record in comparison.records
-        }
-        made = {"learning-curves": figures.learning_curves(histories, metric)}
-        winner = comparison.winner
-        if winner is not None:
-            best = self._trial_dir(winner.number)
-            made |= self._task(best).figures(figures.load_arrays(best / "evaluation" / "test.npz"))
-        figures.save(made, folder)
-        self.client.log_artifacts(self.parent, str(folder), "plots")
-
-    def _best_model(self, comparison: Comparison) -> None:
-        winner = comparison.winner
+    def _upload_report(self) -> None:
+        store, parent = self._store, self.parent
+        store.files(parent, sorted(self.sweep_dir.glob("compare.*")), "comparison")
+        store.files(parent, sorted((self.sweep_dir / "plots").glob("*")), "plots")
+        winner = self._comparison.winner if self._comparison is not None else None
         if winner is None:
             return
-        values = {f"best/{name}": x for name, x in winner.metrics.items()}
-        self._log_metrics(self.parent, values, 0)
-        self.client.set_tag(self.parent, "jetsweep.best_trial", str(winner.number))
-        checkpoint = self._trial_dir(winner.number) / "checkpoints" / "best"
-        for name in ("model.safetensors", "experiment.json"):
-            self.client.log_artifact(self.parent, str(checkpoint / name), "best_model")
-
-    def _trial_dir(self, number: int) -> Path:
-        return self.sweep_dir / "trials" / f"{number:05d}"
+        store.metrics(parent, {f"best/{name}": x for name, x in winner.metrics.items()}, 0)
+        store.tag(parent, best_trial=str(winner.number))
+        best = trial_folder(self.sweep_dir, winner.number) / "checkpoints" / "best"
+        store.files(parent, [best / "model.safetensors", best / "experiment.json"], "best_model")
 
 
 def start_tracking(
@@ -317,32 +259,20 @@ def start_tracking(
     """
     resolved = resolve_uri(uri, template.tracking.uri, sweep_dir.parent)
     client = open_client(resolved)
-    if dataset_path is not None:
-        (sweep_dir / "dataset.json").write_text(json.dumps({"path": str(dataset_path)}))
     try:
         return Tracker(client, resolved, template, sweep_dir, None if dataset_path is None else Path(dataset_path))
     except TrackingError:
         raise
     except Exception as error:
-        raise TrackingError(f"tracking URI {resolved}: a run cannot be opened: {str(error).splitlines()[0]}") from error
+        raise TrackingError(f"tracking URI {resolved}: a run cannot be opened: {first_line(error)}") from error
 
 
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of a tree by dotted name; empty containers are left out."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _leaves(value, f"{prefix}.{key}" if prefix else key)
-    return {name: value for name, value in found.items() if value not in (None, {}, [])}
+def check_tracking(template: ExperimentTemplate, uri: str | None, runs_root: Path) -> None:
+    """Refuse a tracking URI that cannot work before anything else is made; quick, without MLflow.
 
-
-def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= MAX_PARAM_LENGTH else f"{text[: MAX_PARAM_LENGTH - 40]}… (cut, see experiment.json)"
-
-
-def _name(name: str) -> str:
-    """Name that MLflow accepts: letters, digits and ``_-.:/`` and space."""
-    allowed = "".join(letter if letter.isalnum() or letter in "_-.:/ " else "_" for letter in name)
-    return allowed[:250]
+    Raises
+    ------
+    TrackingError
+        As `start_tracking`.
+    """
+    check_uri(resolve_uri(uri, template.tracking.uri, runs_root))

@@ -1,0 +1,67 @@
+"""`jetsweep compare`: the comparison table of sweeps, of MLflow runs, or of what an MLflow filter selects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+Sweeps = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SWEEP]...", help="Folders of sweeps, or names below --runs; all of --runs by default."),
+]
+
+
+@app.command()
+def compare(
+    sweeps: Sweeps = None,
+    run: Annotated[
+        list[str] | None, typer.Option(help="Id of an MLflow run: a trial, or a sweep with all its trials; repeatable.")
+    ] = None,
+    filter: Annotated[
+        str | None, typer.Option(help="MLflow filter, e.g. \"metrics.`test/auc` > 0.98 and params.seed = '1'\".")
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="Only the best trial of each model.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for compare.{csv,json,html,tex,md}; default: the sweep's, else --runs.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(envvar="JETSWEEP_RUNS", help="Folder of sweeps.")] = Path("jetsweep-runs"),
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow tracking URI; also MLFLOW_TRACKING_URI.")] = None,
+) -> None:
+    """Print the comparison table of trials, and write it as CSV, JSON, HTML, LaTeX and Markdown."""
+    from rich.console import Console
+
+    from jetsweep.errors import TrackingError
+    from jetsweep.tracking import compare_runs, compare_sweeps
+    from jetsweep.tracking.client import resolve_uri
+
+    if run or filter is not None:
+        if sweeps:
+            raise TrackingError(f"expected either sweeps or --run and --filter, found both ({', '.join(sweeps)})")
+        comparison, folder = compare_runs(resolve_uri(tracking_uri, None, runs), run or (), filter), runs
+    else:
+        folders = _folders(sweeps or [], runs)
+        comparison, folder = compare_sweeps(folders), folders[0] if len(folders) == 1 else runs
+    if best:
+        comparison = comparison.best_only()
+        if not comparison.records:
+            raise TrackingError("expected a complete trial, found none")
+    console = Console()
+    comparison.print(console)
+    paths = comparison.write(out or folder)
+    console.print(f"Written: {paths[0].parent / 'compare'}.{{{','.join(p.suffix[1:] for p in paths)}}}", soft_wrap=True)
+
+
+def _folders(sweeps: list[str], runs: Path) -> list[Path]:
+    """Folders of sweeps by path or by name."""
+    from jetsweep.errors import TrackingError
+
+    if not sweeps:
+        found = sorted(path.parent for path in runs.glob("*/trials") if any(path.iterdir()))
+        if not found:
+            raise TrackingError(f"{runs}: expected sweeps with trials, found none; name one, or run one first")
+        return found
+    return [Path(name) if Path(name).is_dir() else runs / name for name in sweeps]

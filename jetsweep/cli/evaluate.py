@@ -1,0 +1,55 @@
+"""`jetsweep evaluate`: metrics, plots and per-jet arrays of a trained model on a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+Model = Annotated[
+    Path, typer.Argument(help="Checkpoint folder, trial folder, or a sweep's folder, whose best trial is taken.")
+]
+Device = Annotated[str | None, typer.Option(help="Device of torch, e.g. cpu or cuda:1; the GPU where there is one.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Jets per batch; as in training by default.")]
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[
+        str | None, typer.Option(help="Dataset folder or URI; by default the one the model was trained on.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder to write; default: evaluation-SPLIT here.")
+    ] = None,
+    device: Device = None,
+    batch_size: BatchSize = None,
+    data_root: Annotated[Path, typer.Option(envvar="JETSWEEP_DATA", help="Folder of made datasets.")] = Path(
+        "jetsweep-data"
+    ),
+) -> None:
+    """Evaluate a trained model and write metrics.json, SPLIT.npz and plots."""
+    from rich.console import Console
+
+    from jetsweep.data.config import prepare
+    from jetsweep.data.dataset import open_dataset
+    from jetsweep.tracking import best_checkpoint
+    from jetsweep.tracking.report import metrics_table, write_evaluation
+    from jetsweep.training.checkpoint import load_checkpoint
+    from jetsweep.training.inference import evaluate_model, pick_device
+
+    checkpoint = best_checkpoint(model)
+    loaded = load_checkpoint(checkpoint)
+    dataset = open_dataset(data) if data is not None else prepare(loaded.spec.data, data_root)
+    metrics, arrays, task = evaluate_model(loaded, dataset, split, device=pick_device(device), batch_size=batch_size)
+    folder = out or Path(f"evaluation-{split}")
+    about = {"checkpoint": str(checkpoint), "model": loaded.spec.model.name, "dataset": dataset.path}
+    write_evaluation(folder, split, metrics, arrays, task, {**about, "dataset_digest": dataset.digest})
+    console = Console()
+    title = f"{loaded.spec.model.name} on {split} ({dataset.num_rows(split):,} jets) of {dataset.path}"
+    console.print(metrics_table(title, metrics))
+    console.print(f"Written: {folder}/ (metrics.json, {split}.npz, plots)", soft_wrap=True)

@@ -1,0 +1,117 @@
+"""A comparison as text: CSV and JSON with every number, HTML, LaTeX and Markdown as the table reads."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from jetsweep.tracking.compare import COLUMNS, Comparison
+
+
+def _csv(comparison: Comparison) -> str:
+    names = sorted({name for record in comparison.records for name in record.metrics})
+    params = sorted({name for record in comparison.records for name in record.params})
+    head = ["sweep", "trial", "status", "model", "parameters", "seconds", "inference_us_per_jet", "device"]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*head, *names, *(f"param:{name}" for name in params)])
+    for r in comparison.records:
+        row: list[Any] = [r.sweep, r.number, r.status, r.model, r.parameters, r.seconds, r.inference_us, r.device]
+        row += [r.metrics.get(name, "") for name in names]
+        writer.writerow([*row, *(r.params.get(name, "") for name in params)])
+    return stream.getvalue()
+
+
+def _json(comparison: Comparison) -> str:
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(item) for key, item in value.items()}
+        # JSON has no NaN and no infinity
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    best = {id(record) for record in comparison.best.values()}
+    records = [{**clean(asdict(record)), "best": id(record) in best} for record in comparison.records]
+    return json.dumps(records, indent=1, ensure_ascii=False) + "\n"
+
+
+def _markdown(comparison: Comparison) -> str:
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "|".join(["---", *["---:"] * (len(COLUMNS) - 1)]) + "|"]
+    lines += ["| " + " | ".join(cell.strip().replace("|", "\\|") for cell in row) + " |" for row in comparison.rows()]
+    return "\n".join([*lines, "", comparison.note]) + "\n"
+
+
+_STYLE = (
+    "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse}th,td{padding:.4em .8em;text-align:right;"
+    "border-bottom:1px solid #ccc;white-space:nowrap}th:first-child,td:first-child{text-align:left}"
+    ".best{font-weight:bold}.other{color:#888}"
+)
+
+
+def _html(comparison: Comparison) -> str:
+    best = {id(record) for record in comparison.best.values()}
+    body = []
+    for record, row in zip(comparison.records, comparison.rows()):
+        kind = "best" if id(record) in best else "complete" if record.status == "complete" else "other"
+        cells = "".join(f"<td>{html.escape(cell.strip())}</td>" for cell in row)
+        body.append(f'<tr class="{kind}">{cells}</tr>')
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in COLUMNS)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Comparison</title>'
+        f"<style>{_STYLE}</style></head><body><h1>Comparison</h1>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+        f"<p>{html.escape(comparison.note)}</p></body></html>\n"
+    )
+
+
+_TEX = str.maketrans(
+    {
+        **{letter: f"\\{letter}" for letter in "&%_#${}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "ε": r"$\varepsilon$",
+        "µ": r"$\mu$",
+        "★": r"$\star$",
+        "—": "--",
+        "…": r"\ldots{}",
+        ">": "$>$",
+        "<": "$<$",
+        "|": "$|$",
+    }
+)
+
+
+def tex_escape(text: str) -> str:
+    """Text that LaTeX prints as it is, with T1 or OT1 fonts."""
+    return text.translate(_TEX)
+
+
+def _tex(comparison: Comparison) -> str:
+    head = [tex_escape(name).replace(r"1/$\varepsilon$B", r"$1/\varepsilon_B$") for name in COLUMNS]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        f"% {comparison.note}",
+        r"\begin{tabular}{l" + "r" * (len(COLUMNS) - 1) + "}",
+        r"\toprule",
+        " & ".join(head) + r" \\",
+        r"\midrule",
+    ]
+    lines += [" & ".join(tex_escape(cell.strip()) for cell in row) + r" \\" for row in comparison.rows()]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "csv": _csv,
+    "json": _json,
+    "html": _html,
+    "tex": _tex,
+    "md": _markdown,
+}
+"""Writers by file suffix."""
