@@ -231,6 +231,8 @@ def _count(parameters: int) -> str:
 def _duration(seconds: float) -> str:
     if math.isnan(seconds):
         return "—"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -53,7 +53,7 @@ def write_report(sweep_dir: Path, metric: str) -> Comparison:
     comparison = compare_sweeps([sweep_dir])
     comparison.write(sweep_dir)
     histories = {
-        f"{record.number} {record.model}": read_history(trial_folder(sweep_dir, record.number))
+        f"{record.model}, trial {record.number}": read_history(trial_folder(sweep_dir, record.number))
         for record in comparison.records
     }
     made = {"learning-curves": figures.learning_curves(histories, metric)}

@@ -49,7 +49,9 @@ class RunStore:
         known = self.client.get_experiment_by_name(self.experiment)
         if known is None:
             location = artifact_location(self.uri, self.experiment)
-            return str(self.client.create_experiment(self.experiment, artifact_location=location))
+            # MLflow 3 shows an experiment of unknown kind on its pages for language models
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return str(self.client.create_experiment(self.experiment, artifact_location=location, tags=tags))
         if known.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"tracking URI {self.uri}: the experiment {self.experiment!r} was deleted there; "
@@ -67,6 +69,10 @@ class RunStore:
         """Set tags ``jetsweep.<name>``."""
         for name, value in tags.items():
             self.client.set_tag(run_id, f"jetsweep.{name}", value[:8000])
+
+    def note(self, run_id: str, markdown: str) -> None:
+        """Set the description that MLflow shows on the run's first page."""
+        self.client.set_tag(run_id, "mlflow.note.content", markdown[:8000])
 
     def params(self, run_id: str, values: Mapping[str, Any]) -> None:
         """Write parameters; long values are cut and say so."""

@@ -224,6 +224,8 @@ class Tracker:
         store, parent = self._store, self.parent
         store.files(parent, sorted(self.sweep_dir.glob("compare.*")), "comparison")
         store.files(parent, sorted((self.sweep_dir / "plots").glob("*")), "plots")
+        if self._comparison is not None:
+            store.note(parent, (self.sweep_dir / "compare.md").read_text(encoding="utf-8"))
         winner = self._comparison.winner if self._comparison is not None else None
         if winner is None:
             return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +19,9 @@ from jetsweep.tracking.client import ENVIRONMENT, is_reachable, local_uri, open_
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 120.0
+
+_PAGE = "runs?workflowType=machine_learning"
+"""MLflow 3 opens on its pages for language models otherwise."""
 
 Show = Callable[[str, list[tuple[str, str]]], None]
 
@@ -57,17 +62,31 @@ def serve(runs_root: Path, port: int, show: Show) -> int:
         **os.environ,
     }
     command = [sys.executable, "-m", "mlflow", "server", *words, "--default-artifact-root", artifacts]
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+") as log, _terminate_as_interrupt():
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
             _wait(server, address, log)
-            show(address, [(name, f"{address}/#/experiments/{number}") for name, number in experiments])
+            show(address, [(name, f"{address}/#/experiments/{number}/{_PAGE}") for name, number in experiments])
             return server.wait()
         except KeyboardInterrupt:
             return 0
         finally:
             server.terminate()
             server.wait()
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the server with us, as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_free(port: int) -> None:
