@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EFFICIENCIES = (0.3, 0.5, 0.8)
 WIDTH = 120
-"""Columns of a terminal that the table needs."""
+"""Columns of a terminal that the table fits."""
 
 REJECTIONS = tuple(f"1/εB @ {efficiency:g}" for efficiency in EFFICIENCIES)
 COLUMNS = ("model", "trial", "parameters", "accuracy", "AUC", *REJECTIONS, "training", "inference")
@@ -55,16 +55,23 @@ class Comparison:
     def rows(self) -> list[list[str]]:
         """Cells of every row, in the order of `COLUMNS`."""
         best = {id(record) for record in self.best.values()}
-        several = len({record.sweep for record in self.records}) > 1
-        return [_cells(record, id(record) in best, several) for record in self.records]
+        letters = self.sweep_letters
+        return [_cells(record, id(record) in best, letters.get(record.sweep)) for record in self.records]
+
+    @property
+    def sweep_letters(self) -> dict[str, str]:
+        """Short label of each sweep where there are several: their names would make the table too wide."""
+        names = sorted({record.sweep for record in self.records})
+        return {name: _letters(i) for i, name in enumerate(names)} if len(names) > 1 else {}
 
     @property
     def note(self) -> str:
         """What the numbers are, and where the times were measured."""
         devices = {f"{r.device}, batches of {r.inference_batch:,}" for r in self.records if r.device}
+        sweeps = "".join(f"{letter}: {name}; " for name, letter in self.sweep_letters.items())
         return (
-            "Test split; ★ best of its model by its validation metric; in brackets: validation AUC of a trial that did "
-            "not end; 1/εB at signal efficiency εS with binomial uncertainty; inference time per jet "
+            f"{sweeps}Test split; ★ best of its model by its validation metric; in brackets: validation AUC of a trial "
+            "that did not end; 1/εB at signal efficiency εS with binomial uncertainty; inference time per jet "
             f"({'; '.join(sorted(devices)) or 'not measured'})."
         )
 
@@ -74,7 +81,9 @@ class Comparison:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title="Comparison", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+        table = Table(
+            title="Comparison", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        )
         for name in COLUMNS:
             table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
         best = {id(record) for record in self.best.values()}
@@ -82,7 +91,8 @@ class Comparison:
             style = "bold" if id(record) in best else "dim" if record.status != "complete" else None
             table.add_row(*cells, style=style)
         # a log file or a narrow terminal gets the whole table, not an abridged one
-        wide = console if console.width >= WIDTH else Console(file=console.file, width=WIDTH)
+        needed = Console(width=1000).measure(table).maximum
+        wide = console if console.width >= needed else Console(file=console.file, width=max(WIDTH, needed))
         wide.print(table)
         wide.print(self.note, highlight=False)
 
@@ -168,9 +178,9 @@ def best_checkpoint(path: Path) -> Path:
     return trial_folder(path, winner.number) / "checkpoints" / "best"
 
 
-def _cells(record: TrialRecord, is_best: bool, name_sweep: bool) -> list[str]:
+def _cells(record: TrialRecord, is_best: bool, letter: str | None) -> list[str]:
     star = "★ " if is_best else "  "
-    trial = f"{_short(record.sweep)}:{record.number}" if name_sweep else str(record.number)
+    trial = f"{letter}:{record.number}" if letter else str(record.number)
     head = [f"{star}{record.model}", trial, _count(record.parameters)]
     if record.status != "complete":
         auc = record.metrics.get("val/auc", math.nan)
@@ -193,12 +203,15 @@ def _cells(record: TrialRecord, is_best: bool, name_sweep: bool) -> list[str]:
     ]
 
 
-def _short(name: str, length: int = 14) -> str:
-    return name if len(name) <= length else f"{name[: length - 7]}…{name[-6:]}"
+def _letters(index: int) -> str:
+    """A, B … Z, AA, AB …"""
+    return (_letters(index // 26 - 1) if index >= 26 else "") + chr(ord("A") + index % 26)
 
 
 def with_uncertainty(value: float, error: float) -> str:
-    """``386 ± 22``: rounded to two digits of the uncertainty; a lower bound where no background jet was left.
+    """``386 ± 22``, rounded as the Particle Data Group does; a lower bound where no background jet was left.
+
+    An uncertainty whose three leading digits are below 355 keeps two of them, others keep one.
 
     Parameters
     ----------
@@ -210,9 +223,12 @@ def with_uncertainty(value: float, error: float) -> str:
         return f"> {value:,.0f}"
     if error <= 0:
         return f"{value:,.1f}"
-    digits = 1 - math.floor(math.log10(error))
-    digits = 1 - math.floor(math.log10(round(error, digits)))  # 0.0999 rounds up to 0.10
-    shown = min(max(0, digits), 3)
+    exponent = math.floor(math.log10(error))
+    leading = round(error / 10.0**exponent * 100)
+    digits = (1 if leading < 355 else 0) - exponent
+    if leading >= 950:  # 0.96 is 1.0
+        digits = -exponent
+    shown = max(0, digits)
     return f"{round(value, digits):,.{shown}f} ± {round(error, digits):,.{shown}f}"
 
 
@@ -231,8 +247,8 @@ def _count(parameters: int) -> str:
 def _duration(seconds: float) -> str:
     if math.isnan(seconds):
         return "—"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.{1 if seconds < 597 else 0}f} min"
+    return f"{seconds / 3600:,.1f} h"

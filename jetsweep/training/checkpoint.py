@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -55,7 +56,8 @@ def write_file(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is no folder has no such file either
+            temporary.unlink()
         raise JetsweepError(f"{path}: cannot be written: {error.strerror}") from error
 
 
