@@ -51,8 +51,9 @@ def compare(
             raise TrackingError("expected a complete trial, found none")
     console = Console()
     comparison.print(console)
-    paths = comparison.write(out or folder)
-    console.print(f"Written: {paths[0].parent / 'compare'}.{{{','.join(p.suffix[1:] for p in paths)}}}", soft_wrap=True)
+    paths = comparison.write(out or folder, "compare-best" if best else "compare")
+    kinds = ",".join(path.suffix[1:] for path in paths)
+    console.print(f"Written: {paths[0].with_suffix('')}.{{{kinds}}}", soft_wrap=True)
 
 
 def _folders(sweeps: list[str], runs: Path) -> list[Path]:

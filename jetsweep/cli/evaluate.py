@@ -10,7 +10,10 @@ import typer
 app = typer.Typer(add_completion=False)
 
 Model = Annotated[
-    Path, typer.Argument(help="Checkpoint folder, trial folder, or a sweep's folder, whose best trial is taken.")
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="Checkpoint folder, trial folder, or a sweep's folder, whose best trial is taken."
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="Device of torch, e.g. cpu or cuda:1; the GPU where there is one.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Jets per batch; as in training by default.")]
@@ -51,5 +54,6 @@ def evaluate(
     write_evaluation(folder, split, metrics, arrays, task, {**about, "dataset_digest": dataset.digest})
     console = Console()
     title = f"{loaded.spec.model.name} on {split} ({dataset.num_rows(split):,} jets) of {dataset.path}"
-    console.print(metrics_table(title, metrics))
+    console.print(title, highlight=False, soft_wrap=True)
+    console.print(metrics_table(metrics))
     console.print(f"Written: {folder}/ (metrics.json, {split}.npz, plots)", soft_wrap=True)

@@ -96,8 +96,8 @@ class Comparison:
         wide.print(table)
         wide.print(self.note, highlight=False)
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write ``compare.{csv,json,html,tex,md}`` into `folder` and return their paths.
+    def write(self, folder: Path, stem: str = "compare") -> list[Path]:
+        """Write ``<stem>.{csv,json,html,tex,md}`` into `folder` and return their paths.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Comparison:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for suffix, text in FORMATS.items():
-                path = folder / f"compare.{suffix}"
+                path = folder / f"{stem}.{suffix}"
                 path.write_text(text(self), encoding="utf-8")
                 paths.append(path)
         except OSError as error:

@@ -94,11 +94,11 @@ def write_evaluation(
     figures.save(task.figures(arrays), folder)
 
 
-def metrics_table(title: str, metrics: Mapping[str, float]) -> Table:
+def metrics_table(metrics: Mapping[str, float]) -> Table:
     """Metrics for a terminal, one a row; an uncertainty ``<metric>_error`` stands beside its metric."""
     from rich.table import Table
 
-    table = Table("metric", title=title, title_justify="left")
+    table = Table("metric")
     table.add_column("value", justify="right")
     for name, value in metrics.items():
         if not name.endswith("_error"):

@@ -107,7 +107,8 @@ def inference_time(
     seconds = [once()]
     while len(seconds) < 20 and time.perf_counter() < end:
         seconds.append(once())
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    threads = f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {threads}"
     return {
         "inference_us_per_jet": float(np.median(seconds)) / len(batch) * 1e6,
         "inference_batch": len(batch),

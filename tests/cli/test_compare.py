@@ -30,7 +30,7 @@ def test_a_sweep_by_path_by_name_and_by_default(toy_sweep, tmp_path):
 def test_only_the_best(toy_sweep, tmp_path):
     shown = compare(toy_sweep[0], "--best", "--out", tmp_path)
     assert "pruned" not in shown
-    assert len((tmp_path / "compare.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "compare-best.csv").read_text().splitlines()) == 3
 
 
 def test_runs_and_filters(toy_sweep, tmp_path):
