@@ -50,7 +50,8 @@ class Block:
 
 def _to_numpy(array: pa.Array) -> np.ndarray:
     # booleans are bit-packed in Arrow: the one type that cannot be a view
-    return array.to_numpy(zero_copy_only=not pa.types.is_boolean(array.type) and array.null_count == 0)
+    view: np.ndarray = array.to_numpy(zero_copy_only=not pa.types.is_boolean(array.type) and array.null_count == 0)
+    return view
 
 
 class SplitReader:

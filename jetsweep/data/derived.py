@@ -58,7 +58,8 @@ class DerivedColumns:
         if isinstance(self._dataset.filesystem, pa.fs.LocalFileSystem):
             path = Path(self._dataset.folder, "derived", "high_level", f"{sha256[:16]}.npy")
             if path.exists():
-                return np.load(path, mmap_mode="r", allow_pickle=False)
+                stored: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+                return stored
         values = self._compute(low, high)
         if path is not None and _writable(path.parent):
             _save(path, values)

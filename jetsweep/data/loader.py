@@ -7,6 +7,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ class Loader:
             for step in steps:
                 yield self._batch(order, step)
             return
-        yield from _in_thread((lambda step=step: self._batch(order, step) for step in steps), self.prefetch)
+        yield from _in_thread((partial(self._batch, order, step) for step in steps), self.prefetch)
 
     def _batch(self, order: np.ndarray, step: int) -> Batch:
         rows = order[step * self.batch_size : (step + 1) * self.batch_size]

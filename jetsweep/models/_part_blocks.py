@@ -43,12 +43,13 @@ class PairEmbedding(nn.Module):
         i_T, j_T = torch.tril_indices(num_slots, num_slots, device=mask_BP.device).unbind()
         pairs = Slots(mask_BP[:, i_T] & mask_BP[:, j_T])
         with torch.no_grad(), torch.autocast(p4_BP4.device.type, enabled=False):
+            p4_BP4 = p4_BP4.to(torch.promote_types(p4_BP4.dtype, torch.float32))
             if pairs.row_mask is not None:
-                x_MF = pair_features(pairs.rows(p4_BP4[:, i_T].float()), pairs.rows(p4_BP4[:, j_T].float()))
+                x_MF = pair_features(pairs.rows(p4_BP4[:, i_T]), pairs.rows(p4_BP4[:, j_T]))
             else:
                 index_M = torch.arange(pairs.mask_BP.numel(), device=i_T.device) if pairs.index is None else pairs.index
                 jet_M, pair_M = index_M // len(i_T), index_M % len(i_T)
-                p4_S4 = p4_BP4.float().flatten(0, 1)
+                p4_S4 = p4_BP4.flatten(0, 1)
                 first_M, second_M = jet_M * num_slots + i_T[pair_M], jet_M * num_slots + j_T[pair_M]
                 x_MF = pair_features(p4_S4[first_M], p4_S4[second_M])
         x_MF = self._embed(x_MF, pairs.row_mask)

@@ -161,8 +161,8 @@ class ParticleNet(nn.Module):
 
 
 def _squared_distances(x_BPD: Tensor) -> Tensor:
-    """Squared Euclidean distances of all pairs, shape (B, P, P), float32."""
-    x_BPD = x_BPD.float()
+    """Squared Euclidean distances of all pairs, shape (B, P, P), at least float32."""
+    x_BPD = x_BPD.to(torch.promote_types(x_BPD.dtype, torch.float32))
     inner_BPP = x_BPD @ x_BPD.transpose(1, 2)
     square_BP = (x_BPD**2).sum(dim=-1)
     return square_BP[:, :, None] - 2 * inner_BPP + square_BP[:, None, :]

@@ -38,7 +38,7 @@ def rapidity(p4: Tensor) -> Tensor:
 
 def mass(p4: Tensor) -> Tensor:
     """Invariant mass, shape (...), GeV; 0 where rounding makes its square negative."""
-    p = torch.linalg.vector_norm(p4[..., :3], dim=-1)
+    p: Tensor = torch.linalg.vector_norm(p4[..., :3], dim=-1)
     return ((p4[..., 3] - p) * (p4[..., 3] + p)).clamp(min=0.0).sqrt()
 
 

@@ -122,7 +122,7 @@ def test_statistics_standardise_the_weighted_training_jets():
 
 
 def test_wrong_sets_are_refused():
-    with pytest.raises(ValueError, match="expected one of the feature sets kin, .* found 'kim'"):
+    with pytest.raises(ValueError, match=r"expected one of the feature sets kin, .* found 'kim'"):
         Preprocessing("kim", ("features",), 5)
     with pytest.raises(ValueError, match="'high-level' does not provide"):
         Preprocessing("high-level", ("features", "mask"), 5)

@@ -3,12 +3,16 @@
 import pytest
 import torch
 from torch import nn
+from weaver.nn.model.ParticleNet import ParticleNet
+from weaver.nn.model.ParticleTransformer import ParticleTransformer
 
-from jetsweep.models import create_model
+from jetsweep.models import MODELS, create_model
 from jetsweep.models._weights import import_published_weights
 from jetsweep.testing import toy_inputs
 
-pytest.importorskip("weaver", reason="weaver-core is not installed", exc_type=ImportError)
+PART = {"embed_dims": (32, 64, 32), "pair_embed_dims": (16, 16), "num_heads": 4, "num_layers": 3, "num_class_layers": 2}
+LITE = {"num_neighbours": 7, "widths": ((32, 32, 32), (64, 64, 64)), "dense_width": 128}
+TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 
 def disturb(module):
@@ -24,39 +28,113 @@ def disturb(module):
 
 
 def weaver_part(**options):
-    from weaver.nn.model.ParticleTransformer import ParticleTransformer
-
     torch.manual_seed(0)
-    sizes = {"input_dim": 7, "num_classes": 3, "use_pre_activation_pair": False}
+    sizes = {
+        "input_dim": 7,
+        "num_classes": 3,
+        "embed_dims": list(PART["embed_dims"]),
+        "pair_input_dim": 4,
+        "pair_embed_dims": list(PART["pair_embed_dims"]),
+        "num_heads": PART["num_heads"],
+        "num_layers": PART["num_layers"],
+        "num_cls_layers": PART["num_class_layers"],
+        "fc_params": [],
+        "use_pre_activation_pair": False,
+    }
     return disturb(ParticleTransformer(**(sizes | options)))
 
 
 def weaver_particlenet():
-    from weaver.nn.model.ParticleNet import ParticleNet
-
     torch.manual_seed(0)
-    widths = [(7, (32, 32, 32)), (7, (64, 64, 64))]
-    return disturb(ParticleNet(7, 3, conv_params=widths, fc_params=[(128, 0.1)], use_fusion=False))
+    blocks = [(LITE["num_neighbours"], widths) for widths in LITE["widths"]]
+    return disturb(ParticleNet(7, 3, conv_params=blocks, fc_params=[(LITE["dense_width"], 0.1)], use_fusion=False))
 
 
-LITE = {"num_neighbours": 7, "widths": ((32, 32, 32), (64, 64, 64)), "dense_width": 128}
+def ours(name, peer, **config):
+    network = create_model(name, 7, 3, **config)
+    import_published_weights(network, peer.state_dict())
+    return network.eval()
 
 
-def toys(name, num_slots=24, min_constituents=1, seed=0):
-    network = create_model(name)
-    inputs = network.inputs
-    config = type(network.config) if name == "part" else None
-    from jetsweep.models import MODELS
-
+def jets(name, dtype, min_constituents=1, num_slots=24):
     config = MODELS.get(name).config()
-    tensors, label_B, _ = toy_inputs(config, inputs, 16, num_slots, seed, min_constituents)
-    return tensors, label_B
+    tensors, label_B, _ = toy_inputs(
+        config, MODELS.get(name).network.inputs, 16, num_slots, min_constituents=min_constituents
+    )
+    return {key: x.to(dtype) if x.is_floating_point() else x for key, x in tensors.items()}, label_B
 
 
-def ask_weaver_part(module, tensors):
-    mask = tensors["mask"][:, None]
-    return module(tensors["features"].transpose(1, 2), v=tensors["p4"].transpose(1, 2), mask=mask)
+def ask_weaver(module, tensors):
+    features, mask = tensors["features"].transpose(1, 2), tensors["mask"][:, None]
+    if isinstance(module, ParticleNet):
+        return module(tensors["points"].transpose(1, 2), features, mask)
+    return module(features, v=tensors["p4"].transpose(1, 2), mask=mask)
 
 
-def ask_weaver_particlenet(module, tensors):
-    return module(tensors["points"].transpose(1, 2), tensors["features"].transpose(1, 2), tensors["mask"][:, None])
+def assert_parity(peer, network, tensors, label_B, dtype, atol=None):
+    """Outputs agree, and so do the gradients of every weight that has a place in both."""
+    peer, network = peer.to(dtype), network.to(dtype)
+    atol = TOLERANCES[dtype] if atol is None else atol
+    expected, found = ask_weaver(peer, tensors), network(**tensors)
+    torch.testing.assert_close(found, expected, atol=atol, rtol=atol)
+    for logits_BC in (expected, found):
+        nn.functional.cross_entropy(logits_BC, label_B).backward()
+    twin = create_twin(network, {name: parameter.grad for name, parameter in peer.named_parameters()}, peer)
+    for (name, parameter), gradient in zip(network.named_parameters(), twin.parameters()):
+        torch.testing.assert_close(
+            parameter.grad, gradient.detach(), atol=atol, rtol=atol, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def create_twin(network, gradients, peer):
+    """Weaver's gradients under our names: imported as if they were weights."""
+    from copy import deepcopy
+
+    twin = deepcopy(network)
+    tensors = {name: gradients.get(name, buffer) for name, buffer in peer.state_dict().items()}
+    import_published_weights(twin, tensors)
+    return twin
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("pairs", [True, False])
+def test_particle_transformer(dtype, pairs):
+    peer = weaver_part(**({} if pairs else {"pair_input_dim": 0, "pair_embed_dims": None}))
+    assert_parity(peer, ours("part", peer, use_pairs=pairs, **PART), *jets("part", dtype), dtype)
+
+
+def test_particle_transformer_without_the_last_pair_activation():
+    peer = weaver_part(use_pre_activation_pair=True)
+    network = ours("part", peer, last_pair_activation=False, **PART)
+    assert_parity(peer, network, *jets("part", torch.float32), torch.float32)
+
+
+def test_published_particle_transformer():
+    torch.manual_seed(0)
+    peer = disturb(ParticleTransformer(17, 10, fc_params=[], use_pre_activation_pair=False))
+    network = create_model("part", 17, 10)
+    import_published_weights(network, peer.state_dict())
+    tensors, _ = jets("part", torch.float32)
+    tensors["features"] = torch.randn(*tensors["mask"].shape, 17) * tensors["mask"][..., None]
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(**tensors), ask_weaver(peer, tensors), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_particlenet_of_jets_with_enough_neighbours(dtype):
+    peer = weaver_particlenet()
+    tensors, label_B = jets("particlenet", dtype, min_constituents=LITE["num_neighbours"] + 1)
+    assert_parity(peer, ours("particlenet", peer, **LITE), tensors, label_B, dtype)
+
+
+def test_particlenet_of_short_jets_with_the_peers_rule():
+    peer = weaver_particlenet()
+    tensors, label_B = jets("particlenet", torch.float32)
+    assert_parity(peer, ours("particlenet", peer, neighbour_rule="peer", **LITE), tensors, label_B, torch.float32)
+
+
+def test_particlenet_of_short_jets_differs_by_default():
+    peer = weaver_particlenet()
+    tensors, _ = jets("particlenet", torch.float32)
+    with pytest.raises(AssertionError, match="not close"):
+        torch.testing.assert_close(ours("particlenet", peer, **LITE)(**tensors), ask_weaver(peer, tensors))
