@@ -12,20 +12,15 @@ import pyarrow as pa
 import pyarrow.fs
 
 from jetsweep.errors import DataError
+from jetsweep.physics.high_level import HIGH_LEVEL_NAMES, high_level_variables
 
 if TYPE_CHECKING:
     from jetsweep.data.dataset import Dataset
 
-NAMES = (
-    "tau1_wta", "tau2_wta", "tau3_wta", "tau4_wta", "split12", "split23", "ecf1", "ecf2", "ecf3",
-    "c2", "d2", "qw", "l2", "l3", "thrust_maj",
-)  # fmt: skip
-"""The fifteen high-level variables, in the order of `jetsweep.physics.high_level`."""
-
 
 def derivable(name: str) -> bool:
     """Whether a scalar can be computed from the constituents."""
-    return name in NAMES
+    return name in HIGH_LEVEL_NAMES
 
 
 class DerivedColumns:
@@ -40,7 +35,7 @@ class DerivedColumns:
     dataset : Dataset
     split : str
     names : tuple of str
-        Out of `NAMES`.
+        Out of `HIGH_LEVEL_NAMES`.
     """
 
     def __init__(self, dataset: Dataset, split: str, names: tuple[str, ...]) -> None:
@@ -51,7 +46,7 @@ class DerivedColumns:
             first += shard.rows
         self._parts = parts
         self._starts = np.cumsum([0] + [len(part) for part in parts])
-        self._columns = [NAMES.index(name) for name in names]
+        self._columns = [HIGH_LEVEL_NAMES.index(name) for name in names]
 
     def _shard(self, sha256: str, low: int, high: int) -> np.ndarray:
         path = None
@@ -67,7 +62,6 @@ class DerivedColumns:
 
     def _compute(self, low: int, high: int) -> np.ndarray:
         from jetsweep.data._shards import gather_ragged
-        from jetsweep.physics.high_level import high_level_variables
 
         reader = self._dataset.reader(self._split)
         parts = []
@@ -75,7 +69,7 @@ class DerivedColumns:
             rows = np.arange(start, min(start + 4096, high))
             p4 = gather_ragged(reader.split_by_block(rows), "constituents", ("px", "py", "pz", "energy"), None)
             parts.append(high_level_variables(*p4))
-        return np.concatenate(parts) if parts else np.zeros((0, len(NAMES)), np.float32)
+        return np.concatenate(parts) if parts else np.zeros((0, len(HIGH_LEVEL_NAMES)), np.float32)
 
     def read(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Columns by name at ascending `rows`, each of shape (B,), float32."""
@@ -84,7 +78,7 @@ class DerivedColumns:
             np.asarray(part[rows[a:b] - start])
             for part, start, a, b in zip(self._parts, self._starts, edges, edges[1:])
         ]
-        table = np.concatenate(values) if values else np.zeros((0, len(NAMES)), np.float32)
+        table = np.concatenate(values) if values else np.zeros((0, len(HIGH_LEVEL_NAMES)), np.float32)
         return {name: np.ascontiguousarray(table[:, i]) for name, i in zip(self.names, self._columns)}
 
 

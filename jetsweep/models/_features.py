@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
-from jetsweep.data.derived import NAMES as HIGH_LEVEL_NAMES
 from jetsweep.physics import fourvectors as kinematics
+from jetsweep.physics.high_level import HIGH_LEVEL_NAMES
 
 P4 = ("px", "py", "pz", "energy")
 PID = ("charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")

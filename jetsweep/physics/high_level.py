@@ -20,9 +20,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from jetsweep.data.derived import NAMES as HIGH_LEVEL_NAMES
-
-__all__ = ["HIGH_LEVEL_NAMES", "high_level_variables"]
+HIGH_LEVEL_NAMES = (
+    "tau1_wta", "tau2_wta", "tau3_wta", "tau4_wta", "split12", "split23", "ecf1", "ecf2", "ecf3",
+    "c2", "d2", "qw", "l2", "l3", "thrust_maj",
+)  # fmt: skip
 
 
 def high_level_variables(values: npt.NDArray[np.floating], offsets: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
