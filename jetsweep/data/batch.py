@@ -60,9 +60,12 @@ class Ragged:
         starts_B, lengths_B = self.offsets[:-1], self.lengths.clamp(max=length)
         slots_P = torch.arange(length, device=self.values.device)
         mask_BP = slots_P < lengths_B[:, None]
-        x_BPF = self.values.new_zeros(len(lengths_B), length, self.values.shape[1])
-        x_BPF[mask_BP] = self.values[(starts_B[:, None] + slots_P)[mask_BP]]
-        return x_BPF, mask_BP
+        if not len(self.values):
+            return self.values.new_zeros(*mask_BP.shape, self.values.shape[1]), mask_BP
+        # a gather: an index by mask would make the host wait for a GPU, and break a graph that is being compiled
+        row_BP = torch.where(mask_BP, starts_B[:, None] + slots_P, 0)
+        x_BPF = self.values.index_select(0, row_BP.flatten()).view(*mask_BP.shape, -1)
+        return x_BPF.masked_fill(~mask_BP[..., None], 0.0), mask_BP
 
 
 @dataclass(frozen=True)

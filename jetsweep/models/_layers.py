@@ -44,15 +44,36 @@ class Slots:
         x_ND = x_BPD.flatten(0, 1)
         if self.index is not None:
             return x_ND.index_select(0, self.index)
-        return x_ND if self.row_mask is None else torch.where(self.row_mask[:, None], x_ND, 0)
+        return x_ND if self.row_mask is None else x_ND.masked_fill(~self.row_mask[:, None], 0)
 
     def padded(self, x_ND: Tensor) -> Tensor:
         """Rows back in their slots, shape (B, P, D), empty slots 0."""
         if self.index is not None:
             x_ND = x_ND.new_zeros(self.mask_BP.numel(), x_ND.shape[1]).index_copy(0, self.index, x_ND)
         elif self.row_mask is not None:
-            x_ND = torch.where(self.row_mask[:, None], x_ND, 0)
+            x_ND = x_ND.masked_fill(~self.row_mask[:, None], 0)
         return x_ND.view(*self.mask_BP.shape, x_ND.shape[1])
+
+
+def cut_empty_slots(mask_BP: Tensor, *padded: Tensor) -> tuple[Tensor, ...]:
+    """Leave out the last slots, those that no jet of the batch fills; a graph that is being compiled keeps its size.
+
+    Parameters
+    ----------
+    mask_BP : Tensor, shape (B, P), bool
+    *padded : Tensor, shape (B, P, ...)
+
+    Returns
+    -------
+    tuple of Tensor
+        `mask_BP` and `padded`, cut to a multiple of eight slots where they have more.
+    """
+    if torch.compiler.is_compiling():
+        return (mask_BP, *padded)
+    filled = mask_BP.any(dim=0).nonzero()
+    length = int(filled[-1]) + 1 if len(filled) else 1
+    length = -(-length // 8) * 8  # fused attention on GPUs wants rows of whole vectors
+    return tuple(x[:, :length] for x in (mask_BP, *padded))
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):

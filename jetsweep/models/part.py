@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from jetsweep.models._base import ModelConfig, register
-from jetsweep.models._layers import MaskedBatchNorm, Slots
+from jetsweep.models._layers import MaskedBatchNorm, Slots, cut_empty_slots
 from jetsweep.models._part_blocks import Block, ClassBlock, PairEmbedding, ParticleBlock
 
 
@@ -121,6 +121,7 @@ class ParT(nn.Module):
         """Logits, shape (B, C), of `features` (B, P, F) and four-vectors `p4` (B, P, 4) where `mask` (B, P) is True."""
         if self.training and self.config.trim and not torch.compiler.is_compiling():
             features, p4, mask = trim_randomly(features, p4, mask)
+        mask, features, p4 = cut_empty_slots(mask, features, p4)
         features, p4 = (torch.where(mask[..., None], x, 0.0) for x in (features, p4))
         # a jet without constituents attends to its first, all-zero slot: finite, and alone concerned
         mask = mask | (~mask.any(dim=1, keepdim=True) & (torch.arange(mask.shape[1], device=mask.device) == 0))

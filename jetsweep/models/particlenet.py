@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from jetsweep.models._base import ModelConfig, register
-from jetsweep.models._layers import MaskedBatchNorm, Slots, mean_over_slots
+from jetsweep.models._layers import MaskedBatchNorm, Slots, cut_empty_slots, mean_over_slots
 
 
 class ParticleNetConfig(ModelConfig):
@@ -58,7 +58,7 @@ class EdgeConv(nn.Module):
             nn.init.kaiming_uniform_(linear.weight, a=5**0.5)
 
     def forward(
-        self, x_ND: Tensor, neighbour_NK: Tensor, is_near_NK: Tensor, is_edge_NK: Tensor, row_mask: Tensor | None
+        self, x_ND: Tensor, neighbour_NK: Tensor, edges: Slots, row_mask: Tensor | None, is_near_NK: Tensor | None
     ) -> Tensor:
         """Outputs (N, D) of rows `x_ND`.
 
@@ -67,27 +67,25 @@ class EdgeConv(nn.Module):
         x_ND : Tensor, shape (N, D)
         neighbour_NK : Tensor, shape (N, K), int64
             Row numbers.
-        is_near_NK : Tensor, shape (N, K), bool
-            False for neighbours that do not exist; their features count as zeros.
-        is_edge_NK : Tensor, shape (N, K), bool
+        edges : Slots of (N, K)
             Which pairs enter batch norm and the mean.
         row_mask : Tensor or None, shape (N,), bool
             Which rows are real; None if all are.
+        is_near_NK : Tensor or None, shape (N, K), bool
+            False for pairs whose neighbour does not exist: its features count as zeros. None if no such pair counts.
         """
         num_rows, num_near = neighbour_NK.shape
         first_weight = self.linears[0].weight
         assert isinstance(first_weight, Tensor)
         weight_a, weight_b = first_weight.chunk(2, dim=1)
         own_ND, other_ND = x_ND @ (weight_a - weight_b).T, x_ND @ weight_b.T
-        near = Slots(is_near_NK)
         other_NKD = other_ND[neighbour_NK.flatten()].view(num_rows, num_near, other_ND.shape[1])
-        if near.index is not None or near.row_mask is not None:
+        if is_near_NK is not None:
             other_NKD = torch.where(is_near_NK[..., None], other_NKD, 0.0)
-        edges = Slots(is_edge_NK)
         edge_ED = torch.relu(self.norms[0](edges.rows(own_ND[:, None] + other_NKD), edges.row_mask))
         for linear, norm in zip(list(self.linears)[1:], list(self.norms)[1:]):
             edge_ED = torch.relu(norm(linear(edge_ED), edges.row_mask))
-        mean_ND = edges.padded(edge_ED).sum(dim=1) / is_edge_NK.sum(dim=1, keepdim=True).clamp(min=1)
+        mean_ND = edges.padded(edge_ED).sum(dim=1) / edges.mask_BP.sum(dim=1, keepdim=True).clamp(min=1)
         if self.shortcut is not None and self.shortcut_norm is not None:
             x_ND = self.shortcut_norm(self.shortcut(x_ND), row_mask)
         return torch.relu(mean_ND + x_ND)
@@ -120,49 +118,54 @@ class ParticleNet(nn.Module):
 
     def forward(self, features: Tensor, points: Tensor, mask: Tensor) -> Tensor:
         """Logits, shape (B, C), of `features` (B, P, F) at `points` (B, P, 2) where `mask` (B, P) is True."""
+        mask, features, points = cut_empty_slots(mask, features, points)
         features, points = (torch.where(mask[..., None], x, 0.0) for x in (features, points))
         slots = Slots(mask)
         # the row number of every real slot
         position_BP = torch.arange(mask.numel(), device=mask.device).view_as(mask)
         if slots.index is not None:
             position_BP = (mask.flatten().cumsum(0) - 1).clamp(min=0).view_as(mask)
+        # which neighbours exist depends on the multiplicities alone, so it is the same in every block
+        num_others_B = (mask.sum(dim=1) - 1).clamp(min=0)
+        is_near_BPK = torch.arange(self.num_neighbours, device=mask.device) < num_others_B[:, None, None]
+        is_near_NK = slots.rows(is_near_BPK.expand(-1, mask.shape[1], -1) & mask[..., None])
+        peer = self.neighbour_rule == "peer"
+        is_real_N = mask.flatten() if slots.index is None else mask.new_ones(len(slots.index))
+        edges = Slots(is_real_N[:, None].expand_as(is_near_NK) if peer else is_near_NK)
         x_ND = self.input_norm(slots.rows(features), slots.row_mask)
         where_BPD = points
         for i, block in enumerate(self.blocks):
             if i:
                 where_BPD = slots.padded(x_ND)
-            neighbour_NK, is_near_NK = self._nearest(where_BPD, mask, position_BP, slots)
-            is_edge_NK = is_near_NK
-            if self.neighbour_rule == "peer":
-                is_real_N = mask.new_ones(len(x_ND)) if slots.row_mask is None else slots.row_mask
-                is_edge_NK = is_real_N[:, None].expand_as(is_near_NK)
-            x_ND = block(x_ND, neighbour_NK, is_near_NK, is_edge_NK, slots.row_mask)
+            neighbour_NK = self._nearest(where_BPD, mask, position_BP, slots, is_near_NK)
+            x_ND = block(x_ND, neighbour_NK, edges, slots.row_mask, is_near_NK if peer else None)
         jet_BD = mean_over_slots(slots.padded(x_ND), mask)
         logits_BC: Tensor = self.output(self.dropout(torch.relu(self.dense(jet_BD))))
         return logits_BC
 
-    def _nearest(self, where_BPD: Tensor, mask_BP: Tensor, position_BP: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
-        """Rows of the nearest other constituents, shape (N, K), and which of them exist."""
+    @torch.no_grad()
+    def _nearest(
+        self, where_BPD: Tensor, mask_BP: Tensor, position_BP: Tensor, slots: Slots, is_near_NK: Tensor
+    ) -> Tensor:
+        """Rows of the nearest other constituents, shape (N, K); where one does not exist, the constituent's own row."""
         num_slots = mask_BP.shape[1]
         num_near = min(self.num_neighbours, num_slots)
-        with torch.no_grad():
-            near_BPP = _squared_distances(where_BPD)
-            itself_PP = torch.eye(num_slots, dtype=torch.bool, device=mask_BP.device)
-            near_BPP = near_BPP.masked_fill(~mask_BP[:, None, :] | itself_PP, torch.inf)
-            distance_BPK, slot_BPK = near_BPP.topk(num_near, dim=-1, largest=False)
-            row_BPK = position_BP[:, None, :].expand(-1, num_slots, -1).gather(2, slot_BPK)
-            is_near_BPK = torch.isfinite(distance_BPK) & mask_BP[..., None]
-            row_BPK = torch.where(is_near_BPK, row_BPK, 0)
-            both_BPK = torch.cat([row_BPK, is_near_BPK.to(row_BPK.dtype)], dim=-1)
-            row_NK, near_NK = slots.rows(both_BPK).chunk(2, dim=-1)
-            # fewer slots than neighbours asked for: the missing ones do not exist
-            missing = (0, self.num_neighbours - num_near)
-            return F.pad(row_NK, missing), F.pad(near_NK, missing).bool()
+        near_BPP = _squared_distances(where_BPD)
+        itself_PP = torch.eye(num_slots, dtype=torch.bool, device=mask_BP.device)
+        near_BPP = near_BPP.masked_fill(~mask_BP[:, None, :] | itself_PP, torch.inf)
+        slot_BPK = near_BPP.topk(num_near, dim=-1, largest=False).indices
+        row_BPK = position_BP[:, None, :].expand(-1, num_slots, -1).gather(2, slot_BPK)
+        # fewer slots than neighbours asked for: the missing ones do not exist
+        row_NK = F.pad(slots.rows(row_BPK), (0, self.num_neighbours - num_near))
+        own_N1 = slots.rows(position_BP[..., None])
+        # of its own row, which no other shares: pointed at one row, all would queue for it in a GPU's backward pass
+        return torch.where(is_near_NK, row_NK, own_N1)
 
 
 def _squared_distances(x_BPD: Tensor) -> Tensor:
     """Squared Euclidean distances of all pairs, shape (B, P, P), at least float32."""
     x_BPD = x_BPD.to(torch.promote_types(x_BPD.dtype, torch.float32))
-    inner_BPP = x_BPD @ x_BPD.transpose(1, 2)
+    with torch.autocast(x_BPD.device.type, enabled=False):  # else the product is rounded to bf16 and neighbours change
+        inner_BPP = x_BPD @ x_BPD.transpose(1, 2)
     square_BP = (x_BPD**2).sum(dim=-1)
     return square_BP[:, :, None] - 2 * inner_BPP + square_BP[:, None, :]

@@ -222,8 +222,9 @@ class TrainingLoop:
         self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
         for name, part in parts.items():
             key = name if len(self.task.phases) == 1 else f"{phase.name}/{name}"
-            for entry, value in ((key, part.double() * num_rows), (f"{key} jets", torch.tensor(float(num_rows)))):
-                value = value.to(self.world.device, torch.float64)
+            # made on the device: copying a number there would wait for the whole backward pass
+            jets = torch.full((), num_rows, dtype=torch.float64, device=self.world.device)
+            for entry, value in ((key, part.to(self.world.device, torch.float64) * num_rows), (f"{key} jets", jets)):
                 self._sums[entry] = self._sums[entry] + value if entry in self._sums else value
 
     def _update(self, phase: Phase, factor: float) -> None:

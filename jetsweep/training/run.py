@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -158,6 +159,8 @@ def _check_machine(spec: TrialSpec, world: World) -> None:
         raise JetsweepError(
             f"training.precision: fp16 needs a CUDA device, found {world.device.type}; use bf16 or fp32"
         )
+    if spec.training.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read on the first product of matrices
     torch.use_deterministic_algorithms(spec.training.deterministic)
 
 
