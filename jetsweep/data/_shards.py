@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,9 @@ import pyarrow.fs
 
 from jetsweep.data.manifest import Shard
 from jetsweep.errors import DataError
+
+_ROWS_IN_CACHE = 8192
+"""Rows that are put side by side at once; more would leave the processor's cache between two columns."""
 
 
 @dataclass
@@ -30,7 +34,7 @@ class Block:
     def offsets(self, group: str) -> np.ndarray:
         """Offsets of a list column, shape (rows + 1,)."""
         if group not in self._views:
-            self._views[group] = self.batch.column(group).offsets.to_numpy()
+            self._views[group] = _to_numpy(self.batch.column(group).offsets)
         return self._views[group]
 
     def child(self, group: str, name: str) -> np.ndarray:
@@ -49,9 +53,10 @@ class Block:
 
 
 def _to_numpy(array: pa.Array) -> np.ndarray:
-    # booleans are bit-packed in Arrow: the one type that cannot be a view
-    view: np.ndarray = array.to_numpy(zero_copy_only=not pa.types.is_boolean(array.type) and array.null_count == 0)
-    return view
+    if pa.types.is_boolean(array.type) or array.null_count:  # bit-packed: the one type that cannot be a view
+        copy: np.ndarray = array.to_numpy(zero_copy_only=False)
+        return copy
+    return np.from_dlpack(array)  # a view; `to_numpy` would import pandas
 
 
 class SplitReader:
@@ -96,25 +101,62 @@ def _open_batches(filesystem: pa.fs.FileSystem, path: str, shard: Shard) -> list
     return batches
 
 
+class Matrices:
+    """List columns of a few blocks as float32 rows (N, F): a jet is then one stretch of memory and not F of them.
+
+    Shuffled batches come back to the same blocks again and again; a block's columns are put side by side once.
+
+    Parameters
+    ----------
+    keep : int
+        Blocks that are kept, those used last.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self.keep = keep
+        self._kept: OrderedDict[tuple[int, str, tuple[str, ...]], np.ndarray] = OrderedDict()
+
+    def of(self, block: Block, group: str, columns: tuple[str, ...]) -> np.ndarray:
+        """Rows of all entries of a list column, in the order of `Block.offsets`, which count from 0 here."""
+        key = (block.first_row, group, columns)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        while len(self._kept) >= self.keep:
+            self._kept.popitem(last=False)
+        first, last = (int(block.offsets(group)[i]) for i in (0, -1))
+        matrix_NF = np.empty((last - first, len(columns)), dtype=np.float32)
+        children = [block.child(group, name)[first:last] for name in columns]
+        for low in range(0, last - first, _ROWS_IN_CACHE):
+            part_NF = matrix_NF[low : low + _ROWS_IN_CACHE]
+            for i, child in enumerate(children):
+                part_NF[:, i] = child[low : low + _ROWS_IN_CACHE]
+        self._kept[key] = matrix_NF
+        return matrix_NF
+
+
 def gather_ragged(
-    parts: Sequence[tuple[Block, np.ndarray]], group: str, columns: Sequence[str], longest: int | None
+    parts: Sequence[tuple[Block, np.ndarray]],
+    group: str,
+    columns: Sequence[str],
+    longest: int | None,
+    matrices: Matrices,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values (N, F) float32 and offsets (B + 1,) int64 of the leading `longest` entries of each row."""
-    starts, lengths = [], []
+    pieces = [np.zeros((0, len(columns)), np.float32)]
+    lengths = [np.zeros(0, np.int64)]
     for block, rows in parts:
         offsets = block.offsets(group)
-        low = offsets[rows].astype(np.int64)
-        count = offsets[rows + 1] - low
-        starts.append(low)
-        lengths.append(count if longest is None else np.minimum(count, longest))
-    total = int(sum(int(count.sum()) for count in lengths))
-    values_NF = np.empty((total, len(columns)), dtype=np.float32)
-    at = 0
-    for (block, _), low, count in zip(parts, starts, lengths):
-        size = int(count.sum())
-        index = np.arange(size) + np.repeat(low - (np.cumsum(count) - count), count)
-        for i, name in enumerate(columns):
-            values_NF[at : at + size, i] = block.child(group, name)[index]
-        at += size
-    lengths_B = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
-    return values_NF, np.concatenate([[0], np.cumsum(lengths_B)]).astype(np.int64)
+        matrix_NF = matrices.of(block, group, tuple(columns))
+        low = (offsets[rows] - offsets[0]).astype(np.int64)
+        count = (offsets[rows + 1] - offsets[rows]).astype(np.int64)
+        if longest is not None:
+            count = np.minimum(count, longest)
+        high = low + count
+        if np.array_equal(low[1:], high[:-1]):  # whole jets one after the other
+            pieces.append(matrix_NF[low[0] : high[-1]])
+        else:
+            pieces += [matrix_NF[a:b] for a, b in zip(low.tolist(), high.tolist())]
+        lengths.append(count)
+    offsets_B = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+    return np.concatenate(pieces), offsets_B

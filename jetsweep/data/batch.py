@@ -60,12 +60,12 @@ class Ragged:
         starts_B, lengths_B = self.offsets[:-1], self.lengths.clamp(max=length)
         slots_P = torch.arange(length, device=self.values.device)
         mask_BP = slots_P < lengths_B[:, None]
-        if not len(self.values):
-            return self.values.new_zeros(*mask_BP.shape, self.values.shape[1]), mask_BP
-        # a gather: an index by mask would make the host wait for a GPU, and break a graph that is being compiled
-        row_BP = torch.where(mask_BP, starts_B[:, None] + slots_P, 0)
-        x_BPF = self.values.index_select(0, row_BP.flatten()).view(*mask_BP.shape, -1)
-        return x_BPF.masked_fill(~mask_BP[..., None], 0.0), mask_BP
+        # a gather that reads empty slots from a row of zeros: an index by mask would make the host wait for a GPU, and
+        # break a graph that is being compiled
+        padding = self.values.new_zeros(1, self.values.shape[1])
+        row_BP = torch.where(mask_BP, starts_B[:, None] + slots_P, len(self.values))
+        x_NF = torch.cat([self.values, padding]).index_select(0, row_BP.flatten())
+        return x_NF.view(*mask_BP.shape, -1), mask_BP
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,52 @@ from functools import partial
 import numpy as np
 import torch
 
-from jetsweep.data._shards import SplitReader, gather_ragged
+from jetsweep.data._shards import Matrices, SplitReader, gather_ragged
 from jetsweep.data.batch import Batch, Ragged
 
 WINDOW_BLOCKS = 16
 """Record batches that are shuffled together; reading stays sequential over windows of this size."""
 
 Extra = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+class EpochOrder:
+    """Row numbers of one epoch, window by window: an epoch of 100 million jets needs no list of all of them.
+
+    Parameters
+    ----------
+    edges : array, shape (blocks + 1,)
+        First row of each record batch, and the number of rows.
+    seed, epoch : int
+    shuffle : bool
+    """
+
+    def __init__(self, edges: np.ndarray, seed: int, epoch: int, shuffle: bool) -> None:
+        self.edges, self.seed, self.epoch, self.shuffle = edges, seed, epoch, shuffle
+        blocks = np.arange(len(edges) - 1)
+        if shuffle:
+            blocks = np.random.default_rng([seed, epoch]).permutation(blocks)
+        self.windows = np.array_split(blocks, -(-len(blocks) // WINDOW_BLOCKS))
+        sizes = [int((edges[window + 1] - edges[window]).sum()) for window in self.windows]
+        self.starts = np.concatenate([[0], np.cumsum(sizes)])
+        self._made: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
+
+    def rows(self, low: int, high: int) -> np.ndarray:
+        """Row numbers at positions `low` to `high` of the epoch, fewer at its end."""
+        first, last = np.searchsorted(self.starts, (low, high), side="right") - 1
+        parts = [np.zeros(0, np.int64)]
+        for number in range(first, min(last + 1, len(self.windows))):
+            start = self.starts[number]
+            parts.append(self._window(number)[max(0, low - start) : high - start])
+        return np.concatenate(parts)
+
+    def _window(self, number: int) -> np.ndarray:
+        if self._made[0] != number:
+            rows = np.concatenate([np.arange(self.edges[i], self.edges[i + 1]) for i in self.windows[number]])
+            if self.shuffle:
+                rows = np.random.default_rng([self.seed, self.epoch, number]).permutation(rows)
+            self._made = (number, rows)
+        return self._made[1]
 
 
 class Loader:
@@ -71,22 +110,15 @@ class Loader:
         self.max_constituents = max_constituents
         self.num_rows = reader.num_rows if num_rows is None else min(num_rows, reader.num_rows)
         self.prefetch, self.pin_memory = prefetch, pin_memory
+        self._matrices = Matrices((WINDOW_BLOCKS if shuffle else 1) * max(1, len(self.groups)))
         # fewer jets than one batch still make a step
         full = self.num_rows // batch_size
         self.num_steps = max(1, full) if drop_last else -(-self.num_rows // batch_size)
 
-    def order(self, epoch: int) -> np.ndarray:
-        """Row numbers in the order of the epoch, shape (num_rows,)."""
-        if not self.shuffle:
-            return np.arange(self.num_rows)
-        rng = np.random.default_rng([self.seed, epoch])
+    def order(self, epoch: int) -> EpochOrder:
+        """Row numbers in the order of the epoch, made as far as they are asked for."""
         edges = np.append(self.reader.starts[self.reader.starts < self.num_rows], self.num_rows)
-        windows = np.array_split(rng.permutation(len(edges) - 1), -(-(len(edges) - 1) // WINDOW_BLOCKS))
-        parts = []
-        for window in windows:
-            rows = np.concatenate([np.arange(edges[i], edges[i + 1]) for i in window])
-            parts.append(rng.permutation(rows))
-        return np.concatenate(parts)
+        return EpochOrder(edges, self.seed, epoch, self.shuffle)
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Batches of this rank from `start_step` on; the rest of the epoch does not depend on where it starts."""
@@ -98,8 +130,8 @@ class Loader:
             return
         yield from _in_thread((partial(self._batch, order, step) for step in steps), self.prefetch)
 
-    def _batch(self, order: np.ndarray, step: int) -> Batch:
-        rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+    def _batch(self, order: EpochOrder, step: int) -> Batch:
+        rows = order.rows(step * self.batch_size, (step + 1) * self.batch_size)
         low, high = (len(rows) * r // self.world_size for r in (self.rank, self.rank + 1))
         # ascending rows: every block is visited once
         rows = np.sort(rows)[low:high]
@@ -111,7 +143,7 @@ class Loader:
         parts = self.reader.split_by_block(rows)
         groups = {}
         for name, columns in self.groups.items():
-            values, offsets = gather_ragged(parts, name, columns, self.max_constituents)
+            values, offsets = gather_ragged(parts, name, columns, self.max_constituents, self._matrices)
             groups[name] = Ragged(torch.from_numpy(values), torch.from_numpy(offsets), tuple(columns))
 
         def scalar(name: str, dtype: type) -> torch.Tensor:

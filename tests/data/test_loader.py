@@ -61,7 +61,7 @@ def test_content_and_masks_belong_to_the_row(dataset, size, longest, slots):
 
 def test_epochs_and_seeds_differ_and_repeat(dataset):
     def first(seed, epoch):
-        return dataset.loader("train", 32, shuffle=True, seed=seed).order(epoch).tolist()
+        return dataset.loader("train", 32, shuffle=True, seed=seed).order(epoch).rows(0, 120).tolist()
 
     assert first(0, 0) == first(0, 0)
     assert first(0, 0) != first(0, 1)
@@ -69,7 +69,7 @@ def test_epochs_and_seeds_differ_and_repeat(dataset):
 
 
 def test_a_small_set_is_shuffled_as_a_whole(dataset):
-    order = dataset.loader("train", 32, shuffle=True).order(0)
+    order = dataset.loader("train", 32, shuffle=True).order(0).rows(0, 120)
     assert len({row // 50 for row in order[:40]}) == 3
 
 
