@@ -128,19 +128,11 @@ def show_comparison(sweep_dir: Path, uri: str, runs_root: Path, console: Console
 
 def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console) -> Dataset:
     """Make or open the dataset, with its derived columns, before any trial wants them."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+    from jetsweep._progress import progress_of_jets
     from jetsweep.data.config import prepare
 
-    config = template.example.data
-    columns = (TextColumn("Making jets"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("jets", total=None, visible=False)
-
-        def show(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-
-        dataset = prepare(config, data_root, show)
+    with progress_of_jets("Making jets", console) as show:
+        dataset = prepare(template.example.data, data_root, show)
     for scalars in _derived_scalars(template):
         for split in dataset.splits:
             dataset.ensure_derived(split, scalars)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -148,12 +147,15 @@ def stats(dataset: Folder) -> None:
 
 
 def _make(source: str, out: Path | None, options: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from jetsweep._progress import progress_of_jets
     from jetsweep.data.config import made_folder
     from jetsweep.data.make import make_dataset, source_options
 
     config = source_options(source, options)
     folder = out or made_folder(config, Path(os.environ.get("JETSWEEP_DATA", "jetsweep-data")))
-    with _progress(f"making {folder.name}") as progress:
+    with progress_of_jets(f"Making {folder.name}", Console(stderr=True)) as progress:
         dataset = make_dataset(config, folder, progress)
     counts = ", ".join(f"{dataset.num_rows(split):,} {split}" for split in dataset.splits)
     _console().print(f"{folder}: {counts}", highlight=False)
@@ -199,18 +201,6 @@ def _parsed(pairs: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             options[key] = value
     return options
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Bar on stderr, with the rate and the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("jets"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _console() -> Any:

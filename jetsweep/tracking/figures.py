@@ -66,3 +66,4 @@ def save(figures: Mapping[str, Figure], folder: Path) -> None:
     for name, figure in figures.items():
         for suffix in ("png", "pdf"):
             figure.savefig(folder / f"{name}.{suffix}", dpi=120)
+            figure.set_layout_engine("none")  # the layout stands; making it again takes as long as drawing

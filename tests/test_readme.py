@@ -1,0 +1,69 @@
+"""What the README says can be done, can be done."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jetsweep.cli.main import app
+from jetsweep.data.sources._base import SOURCES
+from jetsweep.experiment import load_experiment
+from jetsweep.models import list_models
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_every_model_and_source_has_a_row():
+    rows = re.findall(r"^\| `([a-z-]+)` \|", README, re.MULTILINE)
+    assert set(list_models()) | set(SOURCES.names()) == set(rows)
+
+
+def test_the_experiment_file_is_right(tmp_path):
+    (text,) = blocks("yaml")
+    (tmp_path / "example.yaml").write_text(text)
+    template = load_experiment(tmp_path / "example.yaml")
+    assert set(template.space) == {
+        "model.num_layers",
+        "model.dropout",
+        "training.batch_size",
+        "training.optimizer.lr",
+    }
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = (block for block in blocks("python") if "import jetsweep" in block)
+    names = {}
+    exec(example, names)
+    assert names["x"].shape[1:] == (128, 4)
+    assert names["network"].config.num_layers == 8
+
+
+def test_results_can_be_looked_at_as_shown(tmp_path, monkeypatch, toy_sweep):
+    sweep_dir, _ = toy_sweep
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jetsweep-runs").mkdir()
+    (tmp_path / "jetsweep-runs/part-top-tagging").symlink_to(sweep_dir)
+    data = next(folder for folder in (sweep_dir.parents[1] / "data").iterdir() if (folder / "dataset.json").exists())
+    (tmp_path / "jetsweep-data").mkdir()
+    (tmp_path / "jetsweep-data/toy-1").symlink_to(data)
+    commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ jetsweep")]
+    assert len(commands) == 3
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        extra = ["--out", "tables"] if words[1] == "compare" else []
+        extra += ["--data", "jetsweep-data/toy-1"] if words[1] == "evaluate" else []
+        done = CliRunner().invoke(app, words[1:] + extra)
+        assert done.exit_code == 0, (command, done.output, done.exception)
+    assert {"tables", "evaluation-test", "scores.parquet"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("target", re.findall(r"!\[.*?\]\((.*?)\)", README))
+def test_pictures_are_there(target):
+    assert (Path(__file__).parents[1] / target).is_file()
