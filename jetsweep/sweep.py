@@ -77,9 +77,11 @@ def run(
 
     runs_root, data_root = Path(runs_root).absolute(), Path(data_root).absolute()
     resources, trials = template.example.resources, template.search.trials
+    check_tracking(template, tracking_uri, runs_root)
+    dataset = None
     if not (address or os.environ.get("RAY_ADDRESS")):
         plan_concurrency(local_nodes(), resources, trials)  # refused before anything is made
-    check_tracking(template, tracking_uri, runs_root)
+        dataset = prepare_data(template, data_root, console)
     with ExitStack() as stack:
         stack.enter_context(connected(address))
         from jetsweep.search.listener import Listeners
@@ -87,7 +89,7 @@ def run(
         from jetsweep.search.tune_run import run_sweep
 
         plan = plan_concurrency(cluster_nodes(), resources, trials)
-        dataset = prepare_data(template, data_root, console)
+        dataset = dataset or prepare_data(template, data_root, console)
         console.print(f"Data: {dataset.path}")
         sweep_dir = new_sweep_dir(runs_root, template.name)
         (sweep_dir / "experiment.json").write_text(template.to_json())
@@ -101,8 +103,22 @@ def run(
             listener = Listeners(Progress(console), tracker)
             result = run_sweep(template, sweep_dir, data_root, listener, concurrency=plan)
     show_comparison(sweep_dir, tracker.uri, runs_root, console)
+    if result.status == "FINISHED" and result.best is None:
+        console.print(why_no_result(result), markup=False, highlight=False, soft_wrap=True)
     tracker.check()
     return SweepOutcome(sweep_dir, result)
+
+
+def outcome_is_useful(result: SweepResult) -> bool:
+    """Whether the sweep ran to its end and some trial did too."""
+    return result.status == "FINISHED" and result.best is not None
+
+
+def why_no_result(result: SweepResult) -> str:
+    """One sentence about a sweep none of whose trials trained to its end."""
+    first = next((trial for trial in result.trials if trial.error), None)
+    reason = f"; trial {first.number}: {first.error}" if first is not None else ""
+    return f"No trial of {len(result.trials)} trained to its end{reason}"
 
 
 @contextmanager
@@ -130,9 +146,11 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
     """Make or open the dataset, with its derived columns, before any trial wants them."""
     from jetsweep._progress import progress_of_jets
     from jetsweep.data.config import prepare
+    from jetsweep.training.run import check_data
 
     with progress_of_jets("Making jets", console) as show:
         dataset = prepare(template.example.data, data_root, show)
+    check_data(template.example.trial_spec(), dataset)
     for scalars in _derived_scalars(template):
         for split in dataset.splits:
             dataset.ensure_derived(split, scalars)

@@ -40,6 +40,7 @@ def run(
     """Run the sweep that FILE describes and print its comparison table."""
     from rich.console import Console
 
+    from jetsweep.sweep import outcome_is_useful
     from jetsweep.sweep import run as run_sweep
 
     console = Console()
@@ -47,7 +48,7 @@ def run(
     outcome = run_sweep(
         template, runs_root=runs.resolve(), data_root=data.resolve(), console=console, tracking_uri=tracking_uri
     )
-    raise typer.Exit(0 if outcome.status == "FINISHED" else 1)
+    raise typer.Exit(0 if outcome_is_useful(outcome.result) else 1)
 
 
 def load_for_this_machine(file: str, overrides: list[str], profile: str | None, console: Console) -> ExperimentTemplate:

@@ -88,6 +88,13 @@ class Dataset:
         self._check_split(split)
         return self.manifest.rows(split)
 
+    def class_counts(self, split: str) -> dict[str, int]:
+        """Number of jets of each class in a split."""
+        total = np.zeros(len(self.classes), np.int64)
+        for block in self.reader(split).blocks if self.classes else ():
+            total += np.bincount(block.scalar("label"), minlength=len(self.classes))
+        return dict(zip(self.classes, map(int, total)))
+
     def reader(self, split: str) -> SplitReader:
         """Record batches of a split; opened once."""
         self._check_split(split)

@@ -66,9 +66,12 @@ class Progress:
         assert self.info is not None
         row = self.rows[number]
         row.epoch = int(metrics.get("epoch", row.epoch))
-        for metric, _ in self.info.objectives:
+        for metric, mode in self.info.objectives:
             if metric in metrics:
-                row.values[metric] = float(metrics[metric])
+                # the best epoch's weights are kept, so its value is the trial's
+                better = max if mode == "max" else min
+                now = float(metrics[metric])
+                row.values[metric] = better(row.values.get(metric, now), now)
 
     def trial_ended(
         self, number: int, status: TrialStatus, stopped_because: str, trial_dir: Path, error: str | None

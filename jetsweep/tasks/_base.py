@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
-from jetsweep.errors import JetsweepError
+from jetsweep.errors import DataError, JetsweepError
 from jetsweep.registry import Registry
 
 if TYPE_CHECKING:
@@ -108,6 +108,16 @@ class Task(ABC):
     @abstractmethod
     def metrics_of(cls, config: Any) -> tuple[str, ...]:
         """Names `Evaluator.compute` returns, so that a misspelt objective is refused before anything runs."""
+
+    def check_split(self, split: str, num_jets: int, class_counts: Mapping[str, int]) -> None:
+        """Refuse a split that this task can learn or measure nothing on.
+
+        Raises
+        ------
+        DataError
+        """
+        if num_jets == 0:
+            raise DataError(f"the split {split!r} is empty, expected at least one jet")
 
     def metric_names(self) -> tuple[str, ...]:
         """Names that this task's evaluator computes."""

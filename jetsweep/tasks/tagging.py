@@ -123,6 +123,13 @@ class Tagging(Task):
         )
         return loss, {"loss": loss.detach()}
 
+    def check_split(self, split: str, num_jets: int, class_counts: Mapping[str, int]) -> None:
+        super().check_split(split, num_jets, class_counts)
+        wanted = (self.classes[self.signal], self.classes[self.background])
+        if not all(class_counts.get(name, 0) for name in wanted):
+            found = ", ".join(f"{count:,} {name}" for name, count in class_counts.items())
+            raise DataError(f"the split {split!r}: expected jets of {wanted[0]!r} and of {wanted[1]!r}, found {found}")
+
     def evaluator(self) -> TaggingEvaluator:
         return TaggingEvaluator(self)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -123,7 +124,7 @@ def _check_writable(uri: str) -> None:
     import sqlite3
 
     path = sqlite_path(uri)
-    is_there = path.exists()
+    is_there, made = path.exists(), [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab"):
@@ -134,6 +135,9 @@ def _check_writable(uri: str) -> None:
             database.close()
         else:  # nothing is made yet by those who only ask
             path.unlink()
+            with suppress(OSError):  # another process may have put something there
+                for folder in made:
+                    folder.rmdir()
     except OSError as error:
         raise TrackingError(f"tracking URI {uri}: {path} cannot be written: {error.strerror}") from error
     except sqlite3.DatabaseError as error:

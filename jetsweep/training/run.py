@@ -154,6 +154,24 @@ def train(
     return result
 
 
+def check_data(spec: TrialSpec, dataset: Dataset) -> None:
+    """Refuse a dataset that no trial of this experiment could train on, before any starts.
+
+    Raises
+    ------
+    DataError
+        If a split is missing or empty, or lacks what the task needs.
+    """
+    task = build_task(spec.task, dataset.classes)
+    wanted = {"train" if stream == "main" else stream for stream in task.streams} | {"val"}
+    for split in sorted(wanted | ({"test"} & set(dataset.splits))):
+        num_jets = dataset.num_rows(split)
+        try:
+            task.check_split(split, num_jets, dataset.class_counts(split))
+        except DataError as error:
+            raise DataError(f"{dataset.path}: {error}") from error
+
+
 def _check_machine(spec: TrialSpec, world: World) -> None:
     if spec.training.precision == "fp16" and world.device.type != "cuda":
         raise JetsweepError(

@@ -91,3 +91,22 @@ def write_jetclass_parquet(path, columns):
         pa.table({n: pa.array([list(v) for v in x] if isinstance(x, list) else x) for n, x in columns.items()}), path
     )
     return path
+
+
+def write_pandas(path, floats, integers, format):
+    """With pandas and PyTables themselves, compressed as the published files are; columns in the published order."""
+    import pandas as pd
+
+    columns = [*FLOATS, *TRUTH, *INTEGERS]
+    values = [*floats.T, *integers.T]
+    frame = pd.DataFrame(dict(zip(columns, values)))
+    frame.to_hdf(path, key="table", format=format, complib="blosc", complevel=5)
+    return path
+
+
+def write_pandas_table(path, floats, integers):
+    return write_pandas(path, floats, integers, "table")
+
+
+def write_pandas_fixed(path, floats, integers):
+    return write_pandas(path, floats, integers, "fixed")

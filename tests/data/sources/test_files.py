@@ -38,7 +38,10 @@ def assert_same_jets(dataset, split, jets, atol=2e-3):
     assert numbers == list(range(len(jets)))
 
 
-@pytest.mark.parametrize("write", ["write_table_format", "write_fixed_format"])
+WRITERS = ["write_table_format", "write_fixed_format", "write_pandas_table", "write_pandas_fixed"]
+
+
+@pytest.mark.parametrize("write", WRITERS)
 def test_top_tagging_comes_back(tmp_path, write, monkeypatch):
     monkeypatch.setattr(TopTaggingSource, "slice_rows", 16)
     jets = layouts.toy()
