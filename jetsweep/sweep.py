@@ -89,7 +89,8 @@ def run(
         from jetsweep.search.tune_run import run_sweep
 
         plan = plan_concurrency(cluster_nodes(), resources, trials)
-        dataset = dataset or prepare_data(template, data_root, console)
+        if dataset is None:
+            dataset = prepare_data(template, data_root, console)
         console.print(f"Data: {dataset.path}")
         sweep_dir = new_sweep_dir(runs_root, template.name)
         (sweep_dir / "experiment.json").write_text(template.to_json())
