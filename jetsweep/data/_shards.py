@@ -53,7 +53,7 @@ class Block:
 
 
 def _to_numpy(array: pa.Array) -> np.ndarray:
-    if pa.types.is_boolean(array.type) or array.null_count:  # bit-packed: the one type that cannot be a view
+    if pa.types.is_boolean(array.type) or array.null_count:  # bits, and holes, cannot be a view
         copy: np.ndarray = array.to_numpy(zero_copy_only=False)
         return copy
     return np.from_dlpack(array)  # a view; `to_numpy` would import pandas

@@ -24,7 +24,7 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_worker_niceness": "0",  # training is the work; Ray's 15 lets whatever else runs go first
-    # threads that wait give their core up soon: spinning against Ray's own processes doubled the time of an epoch
+    # threads that wait give their core up soon: beside one busy process, spinning doubled the time of an epoch
     "GOMP_SPINCOUNT": "2000",
 }
 """Environment of a sweep and of the cluster that it starts."""

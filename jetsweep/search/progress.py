@@ -71,7 +71,8 @@ class Progress:
                 # the best epoch's weights are kept, so its value is the trial's
                 better = max if mode == "max" else min
                 now = float(metrics[metric])
-                row.values[metric] = better(row.values.get(metric, now), now)
+                if math.isfinite(now):  # a NaN would win every comparison that follows
+                    row.values[metric] = better(row.values.get(metric, now), now)
 
     def trial_ended(
         self, number: int, status: TrialStatus, stopped_because: str, trial_dir: Path, error: str | None

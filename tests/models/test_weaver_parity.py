@@ -1,5 +1,7 @@
 """The same weights in weaver's modules and in ours give the same outputs and gradients, in evaluation mode."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -71,10 +73,10 @@ def ask_weaver(module, tensors):
     return module(features, v=tensors["p4"].transpose(1, 2), mask=mask)
 
 
-def assert_parity(peer, network, tensors, label_B, dtype, atol=None):
+def assert_parity(peer, network, tensors, label_B, dtype):
     """Outputs agree, and so do the gradients of every weight that has a place in both."""
     peer, network = peer.to(dtype), network.to(dtype)
-    atol = TOLERANCES[dtype] if atol is None else atol
+    atol = TOLERANCES[dtype]
     expected, found = ask_weaver(peer, tensors), network(**tensors)
     torch.testing.assert_close(found, expected, atol=atol, rtol=atol)
     for logits_BC in (expected, found):
@@ -88,8 +90,6 @@ def assert_parity(peer, network, tensors, label_B, dtype, atol=None):
 
 def create_twin(network, gradients, peer):
     """Weaver's gradients under our names: imported as if they were weights."""
-    from copy import deepcopy
-
     twin = deepcopy(network)
     tensors = {name: gradients.get(name, buffer) for name, buffer in peer.state_dict().items()}
     import_published_weights(twin, tensors)
