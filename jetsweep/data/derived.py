@@ -27,8 +27,8 @@ class DerivedColumns:
     """High-level variables of a split by row, computed where the cache lacks a shard.
 
     The cache ``derived/high_level/<first 16 digits of the shard's sha256>.npy`` is written under a temporary name and
-    renamed: two processes that compute the same shard both end with the same complete file. Where the folder cannot be written (a
-    remote or read-only dataset) the values stay in memory.
+    renamed: two processes that compute the same shard both end with the same complete file. Where the folder
+    cannot be written (a remote or read-only dataset) the values stay in memory.
 
     Parameters
     ----------
