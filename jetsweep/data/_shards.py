@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 
+from jetsweep.data._host import gather_rows
 from jetsweep.data.manifest import Shard
 from jetsweep.errors import DataError
 
@@ -143,20 +144,13 @@ def gather_ragged(
     matrices: Matrices,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values (N, F) float32 and offsets (B + 1,) int64 of the leading `longest` entries of each row."""
-    pieces = [np.zeros((0, len(columns)), np.float32)]
-    lengths = [np.zeros(0, np.int64)]
+    pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for block, rows in parts:
         offsets = block.offsets(group)
-        matrix_NF = matrices.of(block, group, tuple(columns))
         low = (offsets[rows] - offsets[0]).astype(np.int64)
         count = (offsets[rows + 1] - offsets[rows]).astype(np.int64)
         if longest is not None:
             count = np.minimum(count, longest)
-        high = low + count
-        if np.array_equal(low[1:], high[:-1]):  # whole jets one after the other
-            pieces.append(matrix_NF[low[0] : high[-1]])
-        else:
-            pieces += [matrix_NF[a:b] for a, b in zip(low.tolist(), high.tolist())]
-        lengths.append(count)
-    offsets_B = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
-    return np.concatenate(pieces), offsets_B
+        pieces.append((matrices.of(block, group, tuple(columns)), low, count))
+    lengths = np.concatenate([np.zeros(1, np.int64), *(count for _, _, count in pieces)])
+    return gather_rows(pieces, len(columns)), np.cumsum(lengths)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from jetsweep.data import _host
+
 
 @dataclass(frozen=True)
 class Ragged:
@@ -57,6 +59,9 @@ class Ragged:
         x_BPF : Tensor, shape (B, length, F)
         mask_BP : Tensor, shape (B, length), bool, True where an entry is real
         """
+        padded = _host.pad(self.values, self.offsets, length)
+        if padded is not None:
+            return padded
         starts_B, lengths_B = self.offsets[:-1], self.lengths.clamp(max=length)
         slots_P = torch.arange(length, device=self.values.device)
         mask_BP = slots_P < lengths_B[:, None]
@@ -65,7 +70,7 @@ class Ragged:
         padding = self.values.new_zeros(1, self.values.shape[1])
         row_BP = torch.where(mask_BP, starts_B[:, None] + slots_P, len(self.values))
         x_NF = torch.cat([self.values, padding]).index_select(0, row_BP.flatten())
-        return x_NF.view(*mask_BP.shape, -1), mask_BP
+        return x_NF.view(*mask_BP.shape, self.values.shape[1]), mask_BP
 
 
 @dataclass(frozen=True)
