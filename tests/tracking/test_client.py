@@ -4,12 +4,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from jetsweep.errors import TrackingError
 from jetsweep.tracking import check_tracking, client
-from jetsweep.tracking.client import artifact_location, check_uri, open_client, resolve_uri
+from jetsweep.tracking.client import artifact_location, check_uri, is_reachable, open_client, resolve_uri
 
 
 def free_port():
@@ -98,6 +100,23 @@ def test_a_server_that_accepts_and_says_nothing_is_refused(monkeypatch):
         uri = f"http://127.0.0.1:{mute.getsockname()[1]}"
         with pytest.raises(TrackingError, match=r"does not answer within 0.3 s \(.*timed out"):
             check_uri(uri)
+
+
+@pytest.mark.parametrize(("status", "is_there"), [(401, True), (404, True), (502, False), (503, False)])
+def test_a_server_counts_as_there_when_it_answers_itself(status, is_there):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(status)
+
+        def log_message(self, *words):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        assert is_reachable(f"http://127.0.0.1:{server.server_port}") is is_there
+        server.shutdown()
+        thread.join()
 
 
 @pytest.mark.parametrize(("uri", "told"), [("mlruns", "found a folder"), ("file:///tmp/x", "found a folder")])
