@@ -46,19 +46,27 @@ class Delivery:
         with self._changed:
             self._due.setdefault(item, 0.0)
             self._given_up.discard(item)
-            self._changed.notify()
+            self._changed.notify_all()
 
     def do(self, job: Callable[[], object]) -> None:
         """Ask for a job that needs no store, done once and before any delivery; returns at once."""
         with self._changed:
             self._jobs.append(job)
-            self._changed.notify()
+            self._changed.notify_all()
 
     @property
     def is_done(self) -> bool:
         """Whether everything was delivered that was marked."""
         with self._changed:
-            return not (self._is_busy or self._jobs or self._due or self._given_up)
+            return self._has_nothing()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until everything is delivered that was marked; returns whether it is."""
+        with self._changed:
+            return self._changed.wait_for(self._has_nothing, timeout_s)
+
+    def _has_nothing(self) -> bool:
+        return not (self._is_busy or self._jobs or self._due or self._given_up)
 
     def close(self, wait_s: float) -> None:
         """Deliver what is left and end the thread; the second time it only waits for the thread.
@@ -73,7 +81,7 @@ class Delivery:
                 self._ends_by = time.monotonic() + wait_s
                 self._due |= dict.fromkeys(self._given_up, 0.0)
                 self._given_up.clear()
-            self._changed.notify()
+            self._changed.notify_all()
         try:
             self._thread.join()
         except KeyboardInterrupt:
@@ -84,7 +92,7 @@ class Delivery:
         """End the thread after what it is doing now, and wait so long for it."""
         with self._changed:
             self._ends_by = float("-inf")
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join(wait_s)
 
     def _work(self) -> None:
@@ -98,6 +106,7 @@ class Delivery:
                 if job is None and item is None:
                     if self._ends_by is not None and (not self._due or time.monotonic() >= self._ends_by):
                         return
+                    self._changed.notify_all()  # those who `wait`
                     self._changed.wait(self._pause())
                     continue
                 self._is_busy = True

@@ -23,7 +23,9 @@ MAX_PARAM_LENGTH, MAX_TAG_LENGTH = 6000, 8000
 MAX_PARAMS, MAX_METRICS = 100, 800
 """Per request: MLflow takes 100 and 1,000, of both and tags together 1,000, and a megabyte."""
 
-PAGE = 500
+PAGE = 100
+"""Runs per answer of a search: whole runs with all their metrics, which the driver holds at once."""
+
 RUNNING = "RUNNING"
 
 
@@ -192,14 +194,11 @@ class RunStore:
         values = {run_name(name): _text(value) for name, value in (params or {}).items()}
         texts = {name: value[:MAX_TAG_LENGTH] for name, value in (tags or {}).items()}
         texts = {name: value for name, value in texts.items() if run.tags.get(name) != value}
-        requests = list(
-            zip_longest(
-                _chunks([(name, value) for name, value in values.items() if name not in run.params], MAX_PARAMS),
-                _chunks(new, MAX_METRICS),
-                fillvalue=[],
-            )
-        ) or ([([], [])] if texts else [])
-        for number, (some_params, some_points) in enumerate(requests, 1):
+        missing = _chunks([(name, value) for name, value in values.items() if name not in run.params], MAX_PARAMS)
+        later = _chunks(new, MAX_METRICS)
+        requests = list(zip_longest(missing, later)) or ([(None, None)] if texts else [])
+        for number, (chunk, points_chunk) in enumerate(requests, 1):
+            some_params, some_points = chunk or [], points_chunk or []
             last = texts if number == len(requests) else {}
             self.client.log_batch(
                 run.run_id,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jetsweep.errors import JetsweepError, TrackingError
 from jetsweep.experiment import Experiment, ExperimentTemplate
@@ -23,9 +23,6 @@ from jetsweep.tracking.report import write_report, write_trial_plots
 from jetsweep.tracking.results import OUTCOME, PARAMS, read_trial, trial_folders
 from jetsweep.tracking.system_metrics import SystemMetrics
 from jetsweep.training.checkpoint import write_file
-
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
 
 WAIT_VARIABLE, WAIT_S = "JETSWEEP_TRACKING_WAIT_S", 60.0
 """How long the end of a sweep waits for a store that is away."""
@@ -244,12 +241,18 @@ def start_tracking(
     resolved = sweep_uri(uri, template.tracking.uri, sweep_dir)
     # a request that MLflow itself repeats may be carried out twice; we look first what the store has
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    client = open_client(resolved)
+    wait_s, client = _wait_s(), open_client(resolved)
     try:
         record = _begin_record(sweep_dir, resolved)
         write_lineage(template, sweep_dir, None if dataset_path is None else Path(dataset_path))
-        mirror = _open_mirror(client, resolved, sweep_dir, record)
-        return Tracker(mirror, template, float(os.environ.get(WAIT_VARIABLE, WAIT_S)))
+        mirror = Mirror(client, resolved, sweep_dir, record)
+        try:
+            mirror.update_sweep()
+            return Tracker(mirror, template, wait_s)
+        except BaseException:
+            with suppress(Exception):
+                mirror.end_open("FAILED")
+            raise
     except JetsweepError:
         raise
     except Exception as error:
@@ -270,16 +273,12 @@ def _begin_record(sweep_dir: Path, uri: str) -> SweepRecord:
     return record
 
 
-def _open_mirror(client: MlflowClient, uri: str, sweep_dir: Path, record: SweepRecord) -> Mirror:
-    mirror = Mirror(client, uri, sweep_dir, record)
+def _wait_s() -> float:
+    text = os.environ.get(WAIT_VARIABLE, str(WAIT_S))
     try:
-        mirror.update_sweep()
-    except BaseException:
-        if mirror.sweep is not None:
-            with suppress(Exception):
-                mirror.store.end(mirror.sweep, "FAILED")
-        raise
-    return mirror
+        return max(0.0, float(text))
+    except ValueError as error:
+        raise TrackingError(f"{WAIT_VARIABLE}: expected seconds, found {text!r}") from error
 
 
 def check_tracking(
@@ -301,5 +300,6 @@ def check_tracking(
     TrackingError
         As `start_tracking`.
     """
+    _wait_s()
     in_file = template.tracking.uri
     check_uri(resolve_uri(uri, in_file, runs_root) if sweep_dir is None else sweep_uri(uri, in_file, sweep_dir))

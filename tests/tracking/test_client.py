@@ -137,6 +137,12 @@ def test_a_sweep_is_refused_before_anything_is_made(sweeps, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_time_to_wait_that_is_none_is_refused(sweeps, tmp_path, monkeypatch):
+    monkeypatch.setenv("JETSWEEP_TRACKING_WAIT_S", "a minute")
+    with pytest.raises(TrackingError, match="JETSWEEP_TRACKING_WAIT_S: expected seconds, found 'a minute'"):
+        check_tracking(sweeps.make_template(tmp_path / "file"), None, tmp_path / "runs")
+
+
 def test_the_command_line_says_one_sentence_and_leaves_nothing(tmp_path):
     uri = f"http://127.0.0.1:{free_port()}"
     ended = subprocess.run(

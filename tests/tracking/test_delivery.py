@@ -18,7 +18,7 @@ class Store:
 
     def __init__(self):
         self.is_up, self.taken, self.tried, self.asked = True, [], 0, 0
-        self.away = threading.Event()
+        self.away, self.gave_up = threading.Event(), threading.Event()
         self.refused = {}
 
     def deliver(self, item):
@@ -27,6 +27,8 @@ class Store:
             raise ConnectionError("refused")
         if self.refused.get(item, 0):
             self.refused[item] -= 1
+            if not self.refused[item]:
+                self.gave_up.set()
             raise ValueError(f"{item} is not liked")
         self.taken.append(item)
 
@@ -71,8 +73,9 @@ def test_an_item_marked_while_it_is_delivered_is_delivered_again():
     assert begun.wait(60)
     delivery.mark(0)
     gate.set()
-    delivery.close(60)
+    assert delivery.wait(60)
     assert seen == [0, 0]
+    delivery.close(60)
 
 
 def test_while_the_store_is_away_items_collect_and_one_question_at_a_time_is_asked():
@@ -137,8 +140,8 @@ def test_an_item_given_up_is_tried_again_at_the_end():
     store.refused = {"bad": MAX_TRIES}
     delivery = Delivery(store.deliver, store.is_there)
     delivery.mark("bad")
-    while store.refused["bad"]:
-        pass
+    assert store.gave_up.wait(60)
+    assert not delivery.wait(0.0)
     delivery.close(60)
     assert store.taken == ["bad"]
     assert delivery.is_done

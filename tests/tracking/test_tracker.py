@@ -159,7 +159,8 @@ template = sweeps.make_template(root)
 sweep_dir, tracker = sweeps.begin(template, root / "runs", root / "data")
 params, experiment = sweeps.draw(template, 0)
 tracker.trial_started(0, params, experiment, sweep_dir / "trials/00000")
-while not tracker.runs: pass
+assert tracker._delivery.wait(300)
+assert set(tracker.runs) == {{0}}
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     assert statuses(f"sqlite:///{tmp_path}/runs/mlflow.db") == {"sweep": "KILLED", "trial": "KILLED"}
@@ -175,8 +176,7 @@ def test_a_parent_that_cannot_be_filled_is_closed(sweeps, tmp_path):
 
 
 def wait_until_delivered(tracker):
-    while not tracker._delivery.is_done:
-        pass
+    assert tracker._delivery.wait(300)
 
 
 def test_a_store_that_goes_away_loses_neither_the_sweep_nor_its_table(sweeps, tmp_path, monkeypatch):
@@ -251,7 +251,7 @@ sweep_dir, tracker = sweeps.begin(template, root / "runs", root / "data")
 tracker.sweep_started(sweeps.info(template, sweep_dir, root / "data"))
 sweeps.run_trial(tracker, template, sweep_dir, root / "data", 0)
 def die(number, metrics):
-    while set(tracker.runs) != {{0, 1}}: pass
+    assert tracker._delivery.wait(300)
     os.kill(os.getpid(), signal.SIGKILL)
 tracker.trial_reported = die  # the row is in the history, nobody is told
 sweeps.run_trial(tracker, template, sweep_dir, root / "data", 1)
