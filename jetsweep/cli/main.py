@@ -18,6 +18,7 @@ VERBS = {
     "schema": "Write the JSON schema of experiment files, for editors.",
     "data": "List, make, convert, inspect and verify datasets.",
     "compare": "Print and write the comparison table of sweeps or runs.",
+    "sync": "Deliver sweeps to an MLflow store that was away or out of reach.",
     "evaluate": "Metrics and plots of a trained model on a dataset.",
     "predict": "Write the scores of a trained model beside the rows of a dataset.",
     "ui": "Look at sweeps in the browser (MLflow).",

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 SERVER_TIMEOUT_S = 5.0
 
+GATEWAY_ERRORS = (502, 503, 504)
+"""A proxy answers, the server behind it does not."""
+
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # for every run that is closed, into the sweep's table
     # 2 + 4 + 8 s; MLflow's own seven retries hold every request for four minutes when a server is gone
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -163,9 +167,12 @@ def _ask_server(uri: str) -> None:
     try:
         with urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_TIMEOUT_S):
             pass
-    except HTTPError:
-        # a server answered; whether it lets us in is found out by the first request
-        return
+    except HTTPError as error:
+        if error.code not in GATEWAY_ERRORS:  # a server answered; whether it lets us in the first request finds out
+            return
+        raise TrackingError(
+            f"tracking URI {uri}: the server does not answer ({error.code} {error.reason} of what is before it)"
+        ) from error
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise TrackingError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,24 +47,42 @@ def _git(*words: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def dataset_inputs(path: Path) -> list[DatasetInput]:
-    """Splits of a dataset as MLflow's dataset inputs; the digest is that of the manifest, which holds all checksums."""
-    import json
+def describe_datasets(path: Path) -> list[dict[str, str]]:
+    """Splits of a dataset for its lineage; the digest is that of the manifest, which holds all checksums.
 
+    Returns
+    -------
+    list of dict
+        `name`, `digest`, `source` and `profile` (both JSON) and `context` (the split's role) of each split.
+    """
+    dataset = open_dataset(path)
+    source = {"path": str(path), "source": dataset.manifest.source, "options": dataset.manifest.options}
+    return [
+        {
+            "name": f"{path.name}/{split}"[:500],
+            "digest": dataset.digest[:36],
+            "source": json.dumps(source),
+            "profile": json.dumps({"num_rows": dataset.num_rows(split), "classes": list(dataset.classes)}),
+            "context": {"val": "validation"}.get(split, split),
+        }
+        for split in dataset.splits
+    ]
+
+
+def dataset_inputs(described: Sequence[Mapping[str, str]]) -> list[DatasetInput]:
+    """What `describe_datasets` gave, as MLflow's dataset inputs."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    dataset = open_dataset(path)
-    inputs = []
-    for split in dataset.splits:
-        profile = json.dumps({"num_rows": dataset.num_rows(split), "classes": list(dataset.classes)})
-        source = json.dumps({"path": str(path), "source": dataset.manifest.source, "options": dataset.manifest.options})
-        entity = Dataset(
-            name=f"{path.name}/{split}"[:500],
-            digest=dataset.digest[:36],
-            source_type="local",
-            source=source,
-            profile=profile,
+    return [
+        DatasetInput(
+            Dataset(
+                name=split["name"],
+                digest=split["digest"],
+                source_type="local",
+                source=split["source"],
+                profile=split["profile"],
+            ),
+            [InputTag("mlflow.data.context", split["context"])],
         )
-        context = {"val": "validation"}.get(split, split)
-        inputs.append(DatasetInput(entity, [InputTag("mlflow.data.context", context)]))
-    return inputs
+        for split in described
+    ]

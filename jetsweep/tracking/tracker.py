@@ -1,90 +1,75 @@
-"""A sweep in MLflow: the sweep is the parent run, every trial a child; one thread writes, off the sweep's loop."""
+"""A sweep in MLflow while it runs: events become files of the sweep's folder, and one thread mirrors the folder."""
 
 from __future__ import annotations
 
 import atexit
 import json
-import queue
+import os
 import sys
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jetsweep.errors import TrackingError
+from jetsweep.errors import JetsweepError, TrackingError
 from jetsweep.experiment import Experiment, ExperimentTemplate
 from jetsweep.search.listener import SweepInfo, SweepStatus, TrialStatus
 from jetsweep.tracking.client import check_uri, first_line, is_reachable, open_client, resolve_uri
-from jetsweep.tracking.compare import Comparison
-from jetsweep.tracking.lineage import dataset_inputs, environment_tags, installed_packages
+from jetsweep.tracking.delivery import Delivery, Item
+from jetsweep.tracking.journal import SystemJournal
+from jetsweep.tracking.mirror import SWEEP_RUN_STATUS, Mirror
+from jetsweep.tracking.record import SweepRecord, add_tags, new_record, read_record, sweep_uri, write_lineage
 from jetsweep.tracking.report import write_report, write_trial_plots
-from jetsweep.tracking.results import OUTCOME, PARAMS, read_history, read_trial, trial_folder, trial_folders
-from jetsweep.tracking.store import RunStore, leaves
+from jetsweep.tracking.results import OUTCOME, PARAMS, read_trial, trial_folders
 from jetsweep.tracking.system_metrics import SystemMetrics
 from jetsweep.training.checkpoint import write_file
 
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
+WAIT_VARIABLE, WAIT_S = "JETSWEEP_TRACKING_WAIT_S", 60.0
+"""How long the end of a sweep waits for a store that is away."""
 
-RUN_STATUS: dict[str, str] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED"}
-SWEEP_RUN_STATUS: dict[str, str] = {"FINISHED": "FINISHED", "STOPPED": "KILLED", "FAILED": "FAILED"}
-TRIAL_FILES = ("experiment.json", PARAMS, OUTCOME, "result.json", "history.jsonl", "error.txt")
-
-ASK_AGAIN_S = 30.0
-"""How often a store that went away is asked whether it is back."""
-
-Job = Callable[[], None]
+_SWEEP, _SYSTEM, _END, _FILES = "sweep", "system", "end", "files"
+_EXIT_WAIT_S = 5.0
 
 
 class Tracker:
-    """Writes a sweep to MLflow as it runs; its own files go into the sweep's folder first, whatever MLflow does.
+    """Follows a sweep: writes what only the driver knows into its folder, and has the folder mirrored to MLflow.
 
-    A store that fails does not disturb the sweep: what could not be written is told by `check` at the end.
+    A store that is away, for minutes or for good, does not disturb the sweep: its calls return at once, what is due
+    waits as a set of trials, and is delivered from their folders when the store is back. What is left at the end
+    `undelivered` tells.
 
     Parameters
     ----------
-    client : MlflowClient
-    uri : str
+    mirror : Mirror
+        With the sweep's run.
     template : ExperimentTemplate
-    sweep_dir : Path
-    dataset_path : Path or None
-        Folder of the dataset, for its lineage.
+    wait_s : float
+        How long the end waits for a store that is away.
     """
 
-    def __init__(
-        self, client: MlflowClient, uri: str, template: ExperimentTemplate, sweep_dir: Path, dataset_path: Path | None
-    ) -> None:
-        self.uri, self.template, self.sweep_dir = uri, template, sweep_dir
-        self.experiment_name = template.tracking.experiment or template.name
-        self.runs: dict[int, str] = {}
-        self._store = RunStore(client, uri, self.experiment_name)
-        self._failure: Exception | None = None
-        self._away_since: float | None = None
-        self._jobs: queue.Queue[Job | None] = queue.Queue()
-        self._comparison: Comparison | None = None
-        atexit.register(self._close_runs, "KILLED")
-        try:
-            self._datasets = dataset_inputs(dataset_path) if dataset_path is not None else []
-            self.parent = self._start_parent()
-            self._system = SystemMetrics(self._system_sample)
-        except BaseException:
-            self._close_runs("FAILED")
-            raise
-        self._thread = threading.Thread(target=self._work, name="jetsweep-tracking", daemon=True)
-        self._thread.start()
+    def __init__(self, mirror: Mirror, template: ExperimentTemplate, wait_s: float = WAIT_S) -> None:
+        self.uri, self.template, self.sweep_dir, self.wait_s = mirror.uri, template, mirror.sweep_dir, wait_s
+        self.experiment_name = mirror.lineage.experiment
+        self._mirror = mirror
+        self._running: set[int] = set()
+        self._unwritten: dict[Path, bytes] = {}
+        self._close_as: str | None = None
+        self._journal = SystemJournal(self.sweep_dir)
+        self._delivery = Delivery(self._deliver, lambda: is_reachable(self.uri))
+        for folder in trial_folders(self.sweep_dir):  # of an earlier driver
+            self._delivery.mark(int(folder.name))
+        self._system = SystemMetrics(self._sampled)
+        atexit.register(self._leave)
 
-    def _start_parent(self) -> str:
-        store, name = self._store, self.sweep_dir.name
-        parent = store.start(name, {"jetsweep.kind": "sweep", "jetsweep.sweep": name, **environment_tags()})
-        search = self.template.search.model_dump(mode="json")
-        store.params(parent, {"seed": self.template.example.seed, **leaves(search, "search")})
-        store.files(parent, [self.sweep_dir / "experiment.yaml", self.sweep_dir / "experiment.json"])
-        store.client.log_text(parent, installed_packages(), "packages.txt")
-        store.inputs(parent, self._datasets)
-        record = {"uri": self.uri, "experiment_id": store.experiment_id, "run_id": parent}
-        (self.sweep_dir / "mlflow.json").write_text(json.dumps(record, indent=1))
-        return parent
+    @property
+    def parent(self) -> str:
+        """Id of the sweep's run."""
+        return self._mirror.record.run_id
+
+    @property
+    def runs(self) -> dict[int, str]:
+        """Ids of the trials' runs that the store has."""
+        return {number: run.run_id for number, run in list(self._mirror.trials.items())}
 
     def __enter__(self) -> Tracker:
         return self
@@ -93,146 +78,137 @@ class Tracker:
         """Close whatever is open on a way out that no `sweep_ended` announced."""
         self._close("FAILED" if kind is None or issubclass(kind, Exception) else "KILLED")
 
+    def undelivered(self) -> str | None:
+        """One sentence about what the store does not have, None if it has everything; for the end of the sweep."""
+        delivery = self._delivery
+        if delivery.is_done and not self._unwritten and delivery.job_error is None:
+            return None
+        reason = first_line(delivery.job_error or delivery.error or TrackingError("there was no time"))
+        if delivery.is_done and not self._unwritten:
+            return f"{self.sweep_dir}: not every plot or table could be written ({reason})"
+        return (
+            f"tracking URI {self.uri}: not everything could be delivered ({reason}); the results are complete in "
+            f"{self.sweep_dir}, and `jetsweep sync {self.sweep_dir}` delivers the rest"
+        )
+
     def check(self) -> None:
-        """Tell what could not be written.
+        """Raise what `undelivered` tells.
 
         Raises
         ------
         TrackingError
-            If anything could not; the sweep's folder has it all the same.
+            If the store does not have everything; the sweep's folder has it all the same.
         """
-        if self._failure is not None:
-            raise TrackingError(
-                f"tracking URI {self.uri}: not everything could be written ({first_line(self._failure)}); "
-                f"the results are complete in {self.sweep_dir}"
-            ) from self._failure
+        sentence = self.undelivered()
+        if sentence is not None:
+            raise TrackingError(sentence) from (self._delivery.job_error or self._delivery.error)
 
     # what a SweepListener hears
 
     def sweep_started(self, info: SweepInfo) -> None:
-        self._submit(lambda: self._store.tag(self.parent, concurrent_trials=str(info.concurrent)))
+        tags = {"jetsweep.concurrent_trials": str(info.concurrent), "jetsweep.trials": str(info.trials)}
+        with suppress(JetsweepError):  # a full disk; the tags are worth no sweep
+            add_tags(self.sweep_dir, tags)
+        self._mark(_SWEEP)
 
     def trial_started(self, number: int, params: Mapping[str, Any], experiment: Experiment, trial_dir: Path) -> None:
-        spec = experiment.trial_spec()
-        write_file(trial_dir / PARAMS, json.dumps(dict(params)).encode())
+        with suppress(FileNotFoundError):  # of an earlier attempt
+            (trial_dir / OUTCOME).unlink()
+        if not (trial_dir / PARAMS).exists():  # its time is the trial's start
+            self._write(trial_dir / PARAMS, json.dumps(dict(params)).encode())
         if not (trial_dir / "experiment.json").exists():  # a trial that fails at once belongs into the tables too
-            write_file(trial_dir / "experiment.json", spec.model_dump_json(indent=2).encode())
-        values = {**leaves(spec.model_dump(mode="json")), **{f"drawn:{name}": x for name, x in params.items()}}
-        self._submit(lambda: self._start_trial(number, experiment.model.name, values))
+            self._write(trial_dir / "experiment.json", experiment.trial_spec().model_dump_json(indent=2).encode())
+        self._running.add(number)
+        self._mark(number)
 
     def trial_reported(self, number: int, metrics: Mapping[str, float | int | str]) -> None:
-        row = dict(metrics)
-        self._submit(lambda: self._store.metrics(self.runs[number], row, int(row.get("epoch", 0))))
+        self._mark(number)  # the epoch is in the trial's history
 
     def trial_ended(
         self, number: int, status: TrialStatus, stopped_because: str, trial_dir: Path, error: str | None
     ) -> None:
         outcome = {"status": status, "stopped_because": stopped_because, "error": error}
-        write_file(trial_dir / OUTCOME, json.dumps(outcome).encode())
-        self._submit(lambda: write_trial_plots(trial_dir), local=True)
-        self._submit(lambda: self._end_trial(number, status, stopped_because, trial_dir, error))
+        self._write(trial_dir / OUTCOME, json.dumps(outcome).encode())
+        self._running.discard(number)
+        self._delivery.do(lambda: write_trial_plots(trial_dir))
+        self._mark(number)
 
     def sweep_ended(self, status: SweepStatus) -> None:
         # the search tells FAILED on its way out of an exception; a second Ctrl-C is no failure
         interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
-        ended = "KILLED" if interrupted else SWEEP_RUN_STATUS[status]
-        self._system.close()
-        self._submit(self._report, local=True)
-        self._submit(self._upload_report)
-        self._submit(lambda: self._store.end(self.parent, ended))
-        self._close(ended)
+        ended = "KILLED" if interrupted else status
+        self._delivery.do(lambda: self._report(ended))
+        self._close(SWEEP_RUN_STATUS[ended])
+
+    # files that only the driver can write
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a file, later if the disk is full now: that is no reason to end the sweep."""
+        try:
+            write_file(path, content)
+            self._unwritten.pop(path, None)
+        except JetsweepError:
+            self._unwritten[path] = content
+
+    def _mark(self, item: Item) -> None:
+        if self._unwritten:
+            self._delivery.mark(_FILES)
+        self._delivery.mark(item)
+
+    def _write_late(self) -> None:
+        for path, content in list(self._unwritten.items()):
+            write_file(path, content)
+            if self._unwritten.get(path) is content:
+                del self._unwritten[path]
+            if path.parent.name.isdigit():
+                self._delivery.mark(int(path.parent.name))
+
+    def _report(self, status: str) -> None:
+        outcome: dict[str, Any] = {"status": status}
+        try:
+            if any(read_trial(folder) for folder in trial_folders(self.sweep_dir)):
+                comparison = write_report(self.sweep_dir, self.template.search.objectives[0].metric)
+                if comparison.winner is not None:
+                    metrics = comparison.winner.metrics
+                    outcome |= {"best_trial": comparison.winner.number, "best_metrics": dict(metrics)}
+        finally:
+            self._write(self.sweep_dir / OUTCOME, json.dumps(outcome).encode())
+
+    def _sampled(self, metrics: dict[str, float]) -> None:
+        self._journal.append(metrics)
+        self._delivery.mark(_SYSTEM)
 
     # the writing thread
 
-    def _submit(self, job: Job, local: bool = False) -> None:
-        self._jobs.put(job if local else lambda: self._when_there(job))
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            try:
-                job()
-            except Exception as error:
-                self._failure = self._failure or error
-
-    def _when_there(self, job: Job) -> None:
-        """Run a job, unless the store went away: each request to it would wait for many seconds in vain."""
-        if self._away_since is not None:
-            if time.monotonic() - self._away_since < ASK_AGAIN_S:
-                return
-            self._away_since = None if is_reachable(self.uri) else time.monotonic()
-            if self._away_since is not None:
-                return
-        try:
-            job()
-        except Exception:
-            self._away_since = None if is_reachable(self.uri) else time.monotonic()
-            raise
+    def _deliver(self, item: Item) -> None:
+        if isinstance(item, int):
+            self._mirror.update_trial(item, runs=item in self._running, close_as=self._close_as)
+        elif item == _FILES:
+            self._write_late()
+        elif item == _SYSTEM:
+            self._mirror.update_system()
+        elif item == _SWEEP:
+            self._mirror.update_sweep(self._close_as)
+        elif item == _END:
+            self._mirror.close_all(self._close_as or "KILLED")
 
     def _close(self, status: str) -> None:
-        """Write what waits and close every run; does nothing the second time."""
+        """Deliver what waits and close every run; the second time it only waits for the first."""
+        atexit.unregister(self._leave)
         self._system.close()
-        self._jobs.put(None)
-        self._thread.join()
-        self._close_runs(status)
+        if self._close_as is None:
+            self._close_as = status
+            self._running.clear()
+            self._mark(_END)
+        self._delivery.close(self.wait_s)
 
-    def _close_runs(self, status: str) -> None:
-        atexit.unregister(self._close_runs)
-        if self._store.open and self._away_since is not None and not is_reachable(self.uri):
-            return
-        self._store.end_all(status)
-
-    # jobs
-
-    def _system_sample(self, values: dict[str, float], sample: int) -> None:
-        self._submit(lambda: self._store.metrics(self.parent, values, sample))
-
-    def _start_trial(self, number: int, model: str, values: dict[str, Any]) -> None:
-        tags = {
-            "mlflow.parentRunId": self.parent,
-            "jetsweep.kind": "trial",
-            "jetsweep.sweep": self.sweep_dir.name,
-            "jetsweep.trial": str(number),
-            "jetsweep.model": model,
-        }
-        self.runs[number] = self._store.start(f"{self.sweep_dir.name}-{number:05d}", tags)
-        self._store.params(self.runs[number], values)
-        self._store.inputs(self.runs[number], self._datasets)
-
-    def _end_trial(
-        self, number: int, status: TrialStatus, stopped_because: str, trial_dir: Path, error: str | None
-    ) -> None:
-        run_id, store = self.runs[number], self._store
-        try:
-            store.tag(run_id, stopped_because=stopped_because, **({"error": error} if error else {}))
-            record = read_trial(trial_dir)
-            if record is not None and record.parameters:
-                values = {name: x for name, x in record.metrics.items() if name.startswith("test/")}
-                values |= {"parameters": record.parameters, "train_seconds": record.seconds}
-                values["inference_us_per_jet"] = record.inference_us
-                history = read_history(trial_dir)
-                store.metrics(run_id, values, int(history[-1]["epoch"]) if history else 0)
-            store.files(run_id, [trial_dir / name for name in TRIAL_FILES])
-            store.files(run_id, sorted((trial_dir / "plots").glob("*")), "plots")
-        finally:
-            store.end(run_id, RUN_STATUS[status])
-
-    def _report(self) -> None:
-        if any(read_trial(folder) for folder in trial_folders(self.sweep_dir)):
-            self._comparison = write_report(self.sweep_dir, self.template.search.objectives[0].metric)
-
-    def _upload_report(self) -> None:
-        store, parent = self._store, self.parent
-        store.files(parent, sorted(self.sweep_dir.glob("compare.*")), "comparison")
-        store.files(parent, sorted((self.sweep_dir / "plots").glob("*")), "plots")
-        if self._comparison is not None:
-            store.note(parent, (self.sweep_dir / "compare.md").read_text(encoding="utf-8"))
-        winner = self._comparison.winner if self._comparison is not None else None
-        if winner is None:
-            return
-        store.metrics(parent, {f"best/{name}": x for name, x in winner.metrics.items()}, 0)
-        store.tag(parent, best_trial=str(winner.number))
-        best = trial_folder(self.sweep_dir, winner.number) / "checkpoints" / "best"
-        store.files(parent, [best / "model.safetensors", best / "experiment.json"], "best_model")
+    def _leave(self) -> None:
+        """Close the runs when the interpreter ends and nobody closed them; `jetsweep sync` delivers their files."""
+        self._system.close()
+        self._delivery.abandon(_EXIT_WAIT_S)
+        if is_reachable(self.uri):
+            with suppress(Exception):
+                self._mirror.end_open("KILLED")
 
 
 def start_tracking(
@@ -242,39 +218,88 @@ def start_tracking(
     *,
     dataset_path: Path | str | None = None,
 ) -> Tracker:
-    """Open the tracking store and the sweep's parent run.
+    """Open the tracking store and the sweep's run: a new one, or the one that an earlier driver began.
 
     Parameters
     ----------
     template : ExperimentTemplate
     sweep_dir : Path
-        Holds ``experiment.yaml`` and ``experiment.json`` already.
+        Holds ``experiment.yaml`` and ``experiment.json`` already. With the ``mlflow.json`` of an earlier driver its
+        runs are continued: the sweep's is RUNNING again, a trial's when that trial is started again; runs that the
+        driver left behind are brought up to date.
     uri : str, optional
-        Of MLflow; else ``MLFLOW_TRACKING_URI``, the experiment's, or SQLite beside the sweeps.
+        Of MLflow; else where the sweep was tracked before, ``MLFLOW_TRACKING_URI``, the experiment's, or SQLite beside
+        the sweeps.
     dataset_path : Path or str, optional
         The dataset that the trials read.
 
     Raises
     ------
     TrackingError
-        If the store cannot be used; no run is open then.
+        If the store cannot be used; no new run is open then.
     """
-    resolved = resolve_uri(uri, template.tracking.uri, sweep_dir.parent)
-    client = open_client(resolved)
+    resolved = sweep_uri(uri, template.tracking.uri, sweep_dir)
+    # a request that MLflow itself repeats may be carried out twice; we look first what the store has
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    wait_s, client = _wait_s(), open_client(resolved)
     try:
-        return Tracker(client, resolved, template, sweep_dir, None if dataset_path is None else Path(dataset_path))
-    except TrackingError:
+        record = _begin_record(sweep_dir, resolved)
+        write_lineage(template, sweep_dir, None if dataset_path is None else Path(dataset_path))
+        mirror = Mirror(client, resolved, sweep_dir, record)
+        try:
+            mirror.update_sweep()
+            return Tracker(mirror, template, wait_s)
+        except BaseException:
+            with suppress(Exception):
+                mirror.end_open("FAILED")
+            raise
+    except JetsweepError:
         raise
     except Exception as error:
         raise TrackingError(f"tracking URI {resolved}: a run cannot be opened: {first_line(error)}") from error
 
 
-def check_tracking(template: ExperimentTemplate, uri: str | None, runs_root: Path) -> None:
+def _begin_record(sweep_dir: Path, uri: str) -> SweepRecord:
+    """Record of a driver that begins; what it says is written before any run is made."""
+    record = read_record(sweep_dir)
+    if record is None:
+        record = new_record(uri)
+    else:
+        record.move_to(uri)
+        record.resumed += 1
+    record.write(sweep_dir)
+    with suppress(FileNotFoundError):
+        (sweep_dir / OUTCOME).unlink()
+    return record
+
+
+def _wait_s() -> float:
+    text = os.environ.get(WAIT_VARIABLE, str(WAIT_S))
+    try:
+        return max(0.0, float(text))
+    except ValueError as error:
+        raise TrackingError(f"{WAIT_VARIABLE}: expected seconds, found {text!r}") from error
+
+
+def check_tracking(
+    template: ExperimentTemplate, uri: str | None, runs_root: Path, sweep_dir: Path | None = None
+) -> None:
     """Refuse a tracking URI that cannot work before anything else is made; quick, without MLflow.
+
+    Parameters
+    ----------
+    template : ExperimentTemplate
+    uri : str or None
+        As given on the command line.
+    runs_root : Path
+    sweep_dir : Path, optional
+        Of a sweep that is to be continued: it goes on where it was tracked before.
 
     Raises
     ------
     TrackingError
         As `start_tracking`.
     """
-    check_uri(resolve_uri(uri, template.tracking.uri, runs_root))
+    _wait_s()
+    in_file = template.tracking.uri
+    check_uri(resolve_uri(uri, in_file, runs_root) if sweep_dir is None else sweep_uri(uri, in_file, sweep_dir))

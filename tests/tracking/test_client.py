@@ -4,12 +4,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from jetsweep.errors import TrackingError
 from jetsweep.tracking import check_tracking, client
-from jetsweep.tracking.client import artifact_location, check_uri, open_client, resolve_uri
+from jetsweep.tracking.client import artifact_location, check_uri, is_reachable, open_client, resolve_uri
 
 
 def free_port():
@@ -100,6 +102,23 @@ def test_a_server_that_accepts_and_says_nothing_is_refused(monkeypatch):
             check_uri(uri)
 
 
+@pytest.mark.parametrize(("status", "is_there"), [(401, True), (404, True), (502, False), (503, False)])
+def test_a_server_counts_as_there_when_it_answers_itself(status, is_there):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(status)
+
+        def log_message(self, *words):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        assert is_reachable(f"http://127.0.0.1:{server.server_port}") is is_there
+        server.shutdown()
+        thread.join()
+
+
 @pytest.mark.parametrize(("uri", "told"), [("mlruns", "found a folder"), ("file:///tmp/x", "found a folder")])
 def test_a_folder_is_refused(uri, told):
     with pytest.raises(TrackingError, match=told):
@@ -116,6 +135,12 @@ def test_a_sweep_is_refused_before_anything_is_made(sweeps, tmp_path):
     with pytest.raises(TrackingError, match="does not answer"):
         check_tracking(template, f"http://127.0.0.1:{free_port()}", tmp_path / "runs")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_time_to_wait_that_is_none_is_refused(sweeps, tmp_path, monkeypatch):
+    monkeypatch.setenv("JETSWEEP_TRACKING_WAIT_S", "a minute")
+    with pytest.raises(TrackingError, match="JETSWEEP_TRACKING_WAIT_S: expected seconds, found 'a minute'"):
+        check_tracking(sweeps.make_template(tmp_path / "file"), None, tmp_path / "runs")
 
 
 def test_the_command_line_says_one_sentence_and_leaves_nothing(tmp_path):
