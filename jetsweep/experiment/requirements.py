@@ -23,7 +23,11 @@ class Unmet(ExperimentError):
 
 
 class _Absent(Exception):
-    """The drawn branch has no such key, or it is null."""
+    """The drawn branch has no such key."""
+
+
+class _Null(_Absent):
+    """The key is there without a value."""
 
 
 @dataclass
@@ -57,6 +61,8 @@ class Requirement:
         for name in self.expression.names:
             try:
                 values[name] = value_at(tree, name)
+                self.found.add(name)
+            except _Null:
                 self.found.add(name)
             except _Absent:
                 continue
@@ -114,7 +120,9 @@ def value_at(tree: dict[str, Any], path: Path_) -> Any:
     Raises
     ------
     _Absent
-        If there is none, or it is null.
+        If there is none.
+    _Null
+        If it is null.
     """
     node: Any = tree
     model: type[BaseModel] | None = Experiment
@@ -131,7 +139,7 @@ def value_at(tree: dict[str, Any], path: Path_) -> Any:
         else:
             model = model_in(annotation, node) if annotation is not None else None
     if node is None:
-        raise _Absent
+        raise _Null
     return node
 
 

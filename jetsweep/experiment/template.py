@@ -135,7 +135,7 @@ class ExperimentTemplate:
             if isinstance(distribution, Choice):
                 position = list(distribution.labels).index(drawn)
                 value = copy.deepcopy(distribution.option(drawn))
-                source = (*sources.get(ready.path, ready.path), "choice", position)
+                source = (*ready.written, "choice", position)
                 sources[ready.path] = source
                 _set(tree, ready.path, value)
                 pending += self._collect(value, ready.path, f"{ready.name}[{drawn}]", source)

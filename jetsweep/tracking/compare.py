@@ -97,8 +97,8 @@ class Comparison:
         violates = f"{VIOLATES} outside a constraint; " if any(record.violated for record in self.records) else ""
         return (
             f"{sweeps}Test split; {BEST} best of its model by its validation metric; {front}{violates}in brackets: "
-            "validation AUC of a trial that did not end; 1/εB at signal efficiency εS with binomial uncertainty; inference time per jet "
-            f"({'; '.join(sorted(devices)) or 'not measured'})."
+            "validation AUC of a trial that did not end; 1/εB at signal efficiency εS with binomial uncertainty; "
+            f"inference time per jet ({'; '.join(sorted(devices)) or 'not measured'})."
         )
 
     def print(self, console: Console) -> None:
