@@ -56,7 +56,7 @@ def resolve_point(template: ExperimentTemplate, index: int) -> dict[str, Any]:
     path: Path_ = (*AT, "points", index)
     keys = _leaves_of(template, point, path)
     found: dict[str, Any] = {}
-    rng, problem = random.Random(0), None
+    rng, problem, valid = random.Random(0), None, False
     for attempt in range(_DRAWS):
         free = False
 
@@ -78,12 +78,12 @@ def resolve_point(template: ExperimentTemplate, index: int) -> dict[str, Any]:
         except ExperimentError as error:
             problem = problem or error
         else:
-            problem = None
+            valid = True
             if found.keys() == keys.keys():
                 break
         if not free:
             break
-    if problem is not None:
+    if problem is not None and not valid:
         raise template.document.error(path, f"expected a valid experiment, found none: {problem}")
     for key in point:
         if key not in {keys[name] for name in found}:

@@ -257,7 +257,8 @@ def _outcome(trial: FrozenTrial, template: ExperimentTemplate, positions: list[i
     if because in ("scheduler", "interrupted") and trial.intermediate_values:
         if len(positions) > 1 or positions[0] != 0:
             raise _LeftOut("stopped early, before all objectives were known")
-        return {"state": TrialState.PRUNED, "intermediate_values": trial.intermediate_values}
+        reported = trial.intermediate_values
+        return {"state": TrialState.PRUNED, "value": reported[max(reported)], "intermediate_values": reported}
     raise _LeftOut("has no result")
 
 

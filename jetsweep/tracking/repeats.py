@@ -198,9 +198,10 @@ def _median(value: Spread | None) -> str:
     if value is None:
         return "—"
     width = value.high - value.low
-    digits = 4
-    if math.isfinite(width) and width > 0:  # two digits of the interval
-        digits = min(max(1 - math.floor(math.log10(width)), 0), 6)
+    # two digits of the interval, or four of the number
+    scale, shown = (width, 2) if math.isfinite(width) and width > 0 else (abs(value.median), 4)
+    known = math.isfinite(scale) and scale > 0
+    digits = min(max(shown - 1 - math.floor(math.log10(scale)), 0), 6) if known else 4
     return "{} ({}–{})".format(*(_shown(x, digits) for x in (value.median, value.low, value.high)))
 
 
