@@ -47,7 +47,7 @@ def _repeats(value: Any) -> Any:
     return {"seeds": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Repeats = Annotated[RepeatsConfig, BeforeValidator(_repeats, json_schema_input_type=int | RepeatsConfig)]
+Repeats = Annotated[RepeatsConfig, BeforeValidator(_repeats, json_schema_input_type=PositiveInt | RepeatsConfig)]
 
 
 class SearchConfig(_Settings):

@@ -114,9 +114,9 @@ def spread(values: Sequence[float]) -> Spread | None:
     """Summarise runs; NaN is left out, and nothing is left of nothing.
 
     The interval assumes no distribution: one more run than the n there are falls below the k-th smallest of them with
-    probability k / (n + 1). The interval ends where this is 16 % and 84 %, between two runs if need be, which is exact for a
-    uniform distribution and errs to the wide side for heavy tails. Fewer than six runs cannot bound 68 %: the interval is
-    then their range, which holds (n - 1) / (n + 1).
+    probability k / (n + 1). The interval ends where this is 16 % and 84 %, between two runs if need be, which errs to
+    the wide side for heavy tails. Fewer than six runs cannot bound 68 %: the interval is then their range, which holds
+    (n - 1) / (n + 1).
 
     Parameters
     ----------
