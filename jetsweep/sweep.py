@@ -73,11 +73,13 @@ def run(
     """
     from jetsweep.search.cluster import connected
     from jetsweep.search.concurrency import cluster_nodes, local_nodes, plan_concurrency
+    from jetsweep.search.warm_start import find_earlier
     from jetsweep.tracking import check_tracking, start_tracking
 
     runs_root, data_root = Path(runs_root).absolute(), Path(data_root).absolute()
     resources, trials = template.example.resources, template.search.trials
     check_tracking(template, tracking_uri, runs_root)
+    find_earlier(template, runs_root)
     dataset = None
     if not (address or os.environ.get("RAY_ADDRESS")):
         plan_concurrency(local_nodes(), resources, trials)  # refused before anything is made
@@ -160,14 +162,11 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
 
 def _derived_scalars(template: ExperimentTemplate) -> set[tuple[str, ...]]:
     """Scalar columns that any of the space's architectures wants."""
-    from jetsweep.experiment.distributions import probes
     from jetsweep.models._base import MODELS
     from jetsweep.models._features import Preprocessing
 
     wanted = set()
-    labels = probes(template.space["model"]) if "model" in template.space else [None]
-    for label in labels:
-        experiment = template.draw(lambda name, leaf: label if name == "model" else probes(leaf)[0])  # noqa: B023
+    for experiment in template.examples:
         model: Any = experiment.model
         network: Any = MODELS.get(model.name).network
         wanted.add(Preprocessing(model.features, network.inputs, experiment.data.max_constituents).scalar_columns)

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from jetsweep.cli.main import app
 from jetsweep.data.sources._base import SOURCES
 from jetsweep.experiment import load_experiment
+from jetsweep.experiment.points import resolve_point
+from jetsweep.experiment.sampling import sample
 from jetsweep.models import list_models
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -25,7 +27,7 @@ def test_every_model_and_source_has_a_row():
 
 
 def test_the_experiment_file_is_right(tmp_path):
-    (text,) = blocks("yaml")
+    text, _ = blocks("yaml")
     (tmp_path / "example.yaml").write_text(text)
     template = load_experiment(tmp_path / "example.yaml")
     assert set(template.space) == {
@@ -34,6 +36,15 @@ def test_the_experiment_file_is_right(tmp_path):
         "training.batch_size",
         "training.optimizer.lr",
     }
+
+
+def test_the_search_example_is_right(tmp_path):
+    _, text = blocks("yaml")
+    (tmp_path / "example.yaml").write_text(text)
+    template = load_experiment(tmp_path / "example.yaml")
+    heads = {(e.model.embed_dims[-1], e.model.num_heads) for _, e in sample(template, 60) if e.model.name == "part"}
+    assert heads == {(32, 4), (60, 4), (60, 5)}
+    assert resolve_point(template, 0) == {"model": "part", "training.optimizer.lr": 1e-3}
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):

@@ -11,35 +11,49 @@ from jetsweep.experiment._yaml import Document, Origin, Path_, dotted, find_file
 from jetsweep.experiment.distributions import is_distribution
 
 
-def compose(path: Path, seen: tuple[Path, ...] = ()) -> Document:
-    """Read a file on top of the files that it extends.
+def compose(path: Path) -> Document:
+    """Read a file on top of the files that it extends, later ones over earlier ones, each file once.
 
     Raises
     ------
     ExperimentError
         If a file is missing or wrong, or extends itself.
     """
+    chain: dict[Path, Document] = {}
+    _read_chain(path, (), chain)
+    base, *others = chain.values()
+    for document in others:
+        base = merge(base, document)
+    return base
+
+
+def _read_chain(path: Path, below: tuple[Path, ...], chain: dict[Path, Document]) -> None:
+    """Add a file's ancestors and then itself; an ancestor that two share stands below both."""
     document = read_document(path)
-    if path.resolve() in seen:
+    if path.resolve() in below:
         raise document.error(("extends",), f"expected another file, found a circle back to {path}")
     parents = document.tree.pop("extends", [])
     parents = [parents] if isinstance(parents, str) else parents
     if not (isinstance(parents, list) and all(isinstance(parent, str) for parent in parents)):
         raise document.error(("extends",), f"expected a file name or a list of them, found {parents!r}")
-    base: Document | None = None
-    for name in parents:
+    for i, name in enumerate(parents):
         try:
             found = find_file(name, beside=path)
         except ExperimentError as error:
-            raise document.error(("extends",), str(error)) from error
-        parent = compose(found, (*seen, path.resolve()))
-        base = parent if base is None else merge(base, parent)
-    return document if base is None else merge(base, document)
+            raise document.error(("extends",), str(error), written=("extends", i)) from error
+        if found.resolve() not in chain:
+            _read_chain(found, (*below, path.resolve()), chain)
+    chain[path.resolve()] = document
 
 
-def merge(base: Document, top: Document, at: Path_ = ()) -> Document:
+def merge(base: Document, top: Document) -> Document:
     """`top` over `base`: mappings are merged key by key; a distribution, or another `name`, replaces the whole."""
-    tree = _merge_trees(base.tree, top.tree)
+    tree: dict[str, Any] = {
+        key: _merge_trees(base.tree[key], top.tree[key])
+        if key in base.tree and key in top.tree
+        else top.tree.get(key, base.tree.get(key))
+        for key in {**base.tree, **top.tree}  # the experiment's own name selects nothing
+    }
     origins = {**base.origins, **top.origins}
     origins[()] = top.origins[()]
     return Document(tree, origins)
@@ -48,7 +62,7 @@ def merge(base: Document, top: Document, at: Path_ = ()) -> Document:
 def _merge_trees(base: Any, top: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(top, dict)) or is_distribution(base) or is_distribution(top):
         return top
-    if "name" in top and "name" in base and top["name"] != base["name"] and "task" not in top and "task" not in base:
+    if "name" in top and "name" in base and top["name"] != base["name"]:
         return top
     return {
         key: _merge_trees(base[key], top[key]) if key in base and key in top else top.get(key, base.get(key))

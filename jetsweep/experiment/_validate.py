@@ -177,15 +177,15 @@ def _known_keys(path: Path_, tree: Any) -> list[str]:
         if registry is not None and isinstance(node, dict):
             model = config_class(path[: depth + 1], registry, node["name"])
         elif model is not None and isinstance(key, str):
-            model = _model_in(model.model_fields[key].annotation, node)
+            model = model_in(model.model_fields[key].annotation, node)
     return sorted(model.model_fields) if model is not None else []
 
 
-def _model_in(annotation: Any, node: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any, node: Any) -> type[BaseModel] | None:
     """The pydantic model of a field; of a union the one whose `name` is the node's."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    found = [model for part in get_args(annotation) if (model := _model_in(part, node)) is not None]
+    found = [model for part in get_args(annotation) if (model := model_in(part, node)) is not None]
     name = node.get("name") if isinstance(node, dict) else None
     for model in found:
         if "name" in model.model_fields and model.model_fields["name"].default == name:

@@ -70,6 +70,7 @@ def count_parameters(experiment: Experiment, classes: Sequence[str]) -> int:
     """Trainable parameters of an experiment's network, without filling any memory."""
     with torch.device("meta"):
         model, _ = _build(experiment, classes)
+    freeze(model, experiment.training.lr_factors)
     return sum(p.numel() for p in model.network.parameters() if p.requires_grad)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 KINDS = ("choice", "int", "uniform", "log", "normal")
@@ -83,6 +86,27 @@ def probes(distribution: Distribution) -> list[Any]:
         step = distribution.step if isinstance(distribution, Float) else None
         values.append(distribution.low + (step or share * (distribution.high - distribution.low)))
     return list(dict.fromkeys(values))
+
+
+def draw(distribution: Distribution, rng: random.Random) -> Any:
+    """One value of a distribution; of a choice the label."""
+    if isinstance(distribution, Choice):
+        return rng.choice(distribution.labels)
+    if isinstance(distribution, Normal):
+        curve = NormalDist(distribution.mean, distribution.std)
+        quantile = rng.uniform(curve.cdf(distribution.low), curve.cdf(distribution.high))
+        value = curve.inv_cdf(min(max(quantile, 1e-12), 1 - 1e-12))
+        return min(max(value, distribution.low), distribution.high)
+    low, high = distribution.low, distribution.high
+    if distribution.log:
+        value = math.exp(rng.uniform(math.log(low), math.log(high)))
+        # the exponential of a logarithm may leave the interval by a rounding error
+        value = min(max(value, low), high)
+        return round(value) if isinstance(distribution, Int) else value
+    if distribution.step is None:
+        return rng.uniform(low, high)
+    steps = rng.randrange(int((high - low) / distribution.step + 1e-9) + 1)
+    return low + steps * distribution.step
 
 
 def parse(value: dict[str, Any]) -> Distribution:

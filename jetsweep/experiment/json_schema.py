@@ -14,6 +14,18 @@ _WHEN = {
     "description": "Draw this only where each path has the value (or one of the listed values).",
     "examples": [{"model.name": "part"}],
 }
+_FIXED = frozenset(
+    {
+        "SearchConfig",
+        "Objective",
+        "StartConfig",
+        "RepeatsConfig",
+        "TrackingConfig",
+        "ResourcesConfig",
+        "SourceOptions",
+    }
+)
+"""Sections that no trial may draw."""
 _TWO_NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 _TWO_INTEGERS = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
 
@@ -93,7 +105,7 @@ def _schema_of(model: type[BaseModel], definitions: dict[str, Any], drawn: bool)
     schema = model.model_json_schema()
     for name, part in schema.pop("$defs", {}).items():
         if name not in definitions:
-            fixed = name in ("SearchConfig", "Objective", "TrackingConfig", "ResourcesConfig", "SourceOptions")
+            fixed = name in _FIXED
             definitions[name] = _loosened(part, drawn=not fixed)
     loose: dict[str, Any] = _loosened(schema, drawn)
     return loose

@@ -2,54 +2,51 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator
-from statistics import NormalDist
 from typing import Any
 
-from jetsweep.experiment.distributions import Choice, Distribution, Int, Normal
+from jetsweep.errors import ExperimentError
+from jetsweep.experiment.distributions import Distribution, draw
+from jetsweep.experiment.requirements import Unmet
 from jetsweep.experiment.schema import Experiment
 from jetsweep.experiment.template import ExperimentTemplate
+
+_MAX_REFUSED = 1000
 
 
 def sample(template: ExperimentTemplate, count: int, seed: int = 0) -> Iterator[tuple[dict[str, Any], Experiment]]:
     """Yield `count` random experiments with the leaves that were drawn for each.
+
+    What `search.require` refuses is drawn again.
 
     Parameters
     ----------
     template : ExperimentTemplate
     count : int
     seed : int
+
+    Raises
+    ------
+    ExperimentError
+        If hardly any draw meets the requirements.
     """
     rng = random.Random(seed)
     for _ in range(count):
+        yield _sample(template, rng)
+
+
+def _sample(template: ExperimentTemplate, rng: random.Random) -> tuple[dict[str, Any], Experiment]:
+    problem = ""
+    for _ in range(_MAX_REFUSED):
         drawn: dict[str, Any] = {}
 
         def ask(name: str, distribution: Distribution, drawn: dict[str, Any] = drawn) -> Any:
             drawn[name] = draw(distribution, rng)
             return drawn[name]
 
-        experiment = template.draw(ask)
-        yield drawn, experiment
-
-
-def draw(distribution: Distribution, rng: random.Random) -> Any:
-    """One value of a distribution; of a choice the label."""
-    if isinstance(distribution, Choice):
-        return rng.choice(distribution.labels)
-    if isinstance(distribution, Normal):
-        curve = NormalDist(distribution.mean, distribution.std)
-        quantile = rng.uniform(curve.cdf(distribution.low), curve.cdf(distribution.high))
-        value = curve.inv_cdf(min(max(quantile, 1e-12), 1 - 1e-12))
-        return min(max(value, distribution.low), distribution.high)
-    low, high = distribution.low, distribution.high
-    if distribution.log:
-        value = math.exp(rng.uniform(math.log(low), math.log(high)))
-        # the exponential of a logarithm may leave the interval by a rounding error
-        value = min(max(value, low), high)
-        return round(value) if isinstance(distribution, Int) else value
-    if distribution.step is None:
-        return rng.uniform(low, high)
-    steps = rng.randrange(int((high - low) / distribution.step + 1e-9) + 1)
-    return low + steps * distribution.step
+        try:
+            return drawn, template.draw(ask)
+        except Unmet as error:
+            problem = str(error)
+    raise ExperimentError(f"{problem}; {_MAX_REFUSED} draws in a row were refused")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from jetsweep.training.config import TrialSpec
 
@@ -20,6 +20,36 @@ class Objective(_Settings):
     mode: Literal["min", "max"] = Field("max", description="Whether smaller or larger is better.")
 
 
+class StartConfig(_Settings):
+    """What the search knows before its first trial."""
+
+    points: tuple[dict[str, Any], ...] = Field(
+        (),
+        description="Trials to run first: values by leaf, e.g. {training.optimizer.lr: 1e-3, model: part}; "
+        "leaves that a point does not name are proposed by the sampler.",
+    )
+    sweep: str | None = Field(
+        None, description="Earlier sweep, a name or a folder, whose trials the sampler learns from; none is repeated."
+    )
+    trials: PositiveInt | None = Field(
+        None, description="Take at most so many trials of that sweep, the best first; all if not given."
+    )
+
+
+class RepeatsConfig(_Settings):
+    """After the sweep: the best configurations again with other seeds, because one run is no result."""
+
+    seeds: PositiveInt = Field(5, description="Runs of each configuration, each with a seed of its own.")
+    best: PositiveInt = Field(1, description="How many of the best configurations are run again.")
+
+
+def _repeats(value: Any) -> Any:
+    return {"seeds": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Repeats = Annotated[RepeatsConfig, BeforeValidator(_repeats, json_schema_input_type=PositiveInt | RepeatsConfig)]
+
+
 class SearchConfig(_Settings):
     """How the sweep proposes and stops trials."""
 
@@ -29,6 +59,22 @@ class SearchConfig(_Settings):
     )
     scheduler: Literal["asha", "median", "none"] = Field("asha", description="How weak trials are stopped early.")
     objectives: tuple[Objective, ...] = Field((Objective(),), min_length=1, description="What is optimised.")
+    constraints: tuple[str, ...] = Field(
+        (),
+        description="Bounds on the outcome that a trial must meet to count as best: NAME < NUMBER with <, <=, > or >=; "
+        "NAME is a metric such as val/auc, or parameters, train_seconds, inference_us_per_jet.",
+        examples=[["parameters < 1e6", "val/loss < 0.5"]],
+    )
+    require: tuple[str, ...] = Field(
+        (),
+        description="Statements about the experiment that every draw must meet, e.g. "
+        "model.embed_dims[-1] % model.num_heads == 0; where a branch lacks a key they are not applied.",
+        examples=[["training.batch_size >= 2 * training.accumulate"]],
+    )
+    start: StartConfig = Field(StartConfig(), description="Points to begin with, and an earlier sweep to learn from.")
+    repeats: Repeats | None = Field(
+        None, description="Run the best configurations again with other seeds; a number is so many seeds of the best."
+    )
     seed: NonNegativeInt = Field(0, description="Seed of the sampler.")
     grace_epochs: PositiveInt = Field(1, description="Epochs that every trial gets before it may be stopped.")
     reduction_factor: int = Field(3, ge=2, description="ASHA keeps one in so many trials at each rung.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,10 @@ from jetsweep.errors import ExperimentError, JetsweepError
 from jetsweep.experiment._compose import apply_override, apply_profile, changes, compose
 from jetsweep.experiment._validate import did_you_mean, validate_tree
 from jetsweep.experiment._yaml import Document, Path_, dotted, find_file
-from jetsweep.experiment.distributions import Choice, Distribution, is_distribution, is_finite, parse, probes
+from jetsweep.experiment.constraints import OUTCOMES, parse_constraint
+from jetsweep.experiment.distributions import Choice, Distribution, draw, is_distribution, is_finite, parse, probes
+from jetsweep.experiment.points import check_points
+from jetsweep.experiment.requirements import Unmet, requirements_of
 from jetsweep.experiment.schema import Experiment
 from jetsweep.tasks._base import TASKS, build_task
 
@@ -22,8 +26,12 @@ Ask = Callable[[str, Distribution], Any]
 """Draws the leaf of a name: the label of a `Choice`, the number of any other distribution."""
 
 
+_MAX_REFUSED = 200
+"""Random draws after which an option counts as one that requirements never allow."""
+
+
 @dataclass(frozen=True)
-class _Leaf:
+class Leaf:
     """A distribution: its name, its path in the drawn tree, the path where it was written, and its mapping."""
 
     name: str
@@ -56,16 +64,32 @@ class ExperimentTemplate:
         self.document, self.file, self.profile, self.profile_changes = document, file, profile, profile_changes
         self.space: dict[str, Distribution] = {}
         """Every leaf that may be drawn, by name; leaves of a branch are called like ``model[part].num_layers``."""
-        self._leaves: dict[str, _Leaf] = {}
+        self.leaves: dict[str, Leaf] = {}
+        """Where each leaf of `space` was written."""
+        self.examples: list[Experiment] = []
+        """Valid experiments that together show every option and both ends of every range."""
         self._seen: dict[tuple[str, Path_], list[Any]] = {}
+        self._refusal: Unmet | None = None
+        self._requirements = requirements_of(document)
         self._check()
         # a plain view of what does not vary: name, search, tracking and resources are the same for all trials
-        self.example = self.draw(lambda name, distribution: probes(distribution)[0])
+        self.example = self.examples[0]
         self.search, self.tracking, self.name = self.example.search, self.example.tracking, self.example.name
+        check_points(self)
 
     def draw(self, ask: Ask) -> Experiment:
-        """Make the experiment whose leaves `ask` draws; conditional leaves are asked for only where they apply."""
+        """Make the experiment whose leaves `ask` draws; conditional leaves are asked for only where they apply.
+
+        Raises
+        ------
+        Unmet
+            If `search.require` refuses the draw.
+        ExperimentError
+            If the draw is no valid experiment.
+        """
         tree, paths = self._resolve(ask)
+        for requirement in self._requirements:
+            requirement.check(tree, self.document)
         return validate_tree(tree, self.document, paths)
 
     suggest = draw
@@ -100,9 +124,9 @@ class ExperimentTemplate:
             ready = next((leaf for leaf in pending if not self._waits(leaf, waiting)), None)
             if ready is None:
                 leaf = pending[0]
-                raise self._error(leaf, f"when: expected conditions without a circle, found {leaf.spec['when']}")
+                raise self.error(leaf, f"when: expected conditions without a circle, found {leaf.spec['when']}")
             pending.remove(ready)
-            self._leaves.setdefault(ready.name, ready)
+            self.leaves.setdefault(ready.name, ready)
             if not self._applies(ready, tree):
                 _remove(tree, ready.path)
                 continue
@@ -111,7 +135,7 @@ class ExperimentTemplate:
             if isinstance(distribution, Choice):
                 position = list(distribution.labels).index(drawn)
                 value = copy.deepcopy(distribution.option(drawn))
-                source = (*sources.get(ready.path, ready.path), "choice", position)
+                source = (*ready.written, "choice", position)
                 sources[ready.path] = source
                 _set(tree, ready.path, value)
                 pending += self._collect(value, ready.path, f"{ready.name}[{drawn}]", source)
@@ -119,14 +143,14 @@ class ExperimentTemplate:
                 _set(tree, ready.path, drawn)
         return tree, sources
 
-    def _collect(self, node: Any, path: Path_, prefix: str, source: Path_) -> list[_Leaf]:
+    def _collect(self, node: Any, path: Path_, prefix: str, source: Path_) -> list[Leaf]:
         """Distributions below `node`, which sits at `path`; their names start with `prefix` if there is one."""
-        found: list[_Leaf] = []
+        found: list[Leaf] = []
 
         def walk(value: Any, below: Path_) -> None:
             if is_distribution(value):
                 name = dotted((*path, *below)) if not prefix else prefix + (f".{dotted(below)}" if below else "")
-                found.append(_Leaf(name, (*path, *below), (*source, *below), value))
+                found.append(Leaf(name, (*path, *below), (*source, *below), value))
             elif isinstance(value, dict):
                 for key, item in value.items():
                     walk(item, (*below, key))
@@ -137,19 +161,19 @@ class ExperimentTemplate:
         walk(node, ())
         return found
 
-    def _parse(self, leaf: _Leaf) -> Distribution:
+    def _parse(self, leaf: Leaf) -> Distribution:
         if leaf.path[:2] == ("data", "source") or leaf.path[0] in ("name", "search", "tracking", "resources"):
             place = "data.source" if leaf.path[0] == "data" else leaf.path[0]
-            raise self._error(leaf, f"expected a fixed value below {place}, found a distribution")
+            raise self.error(leaf, f"expected a fixed value below {place}, found a distribution")
         try:
             return parse(leaf.spec)
         except ValueError as error:
-            raise self._error(leaf, str(error)) from error
+            raise self.error(leaf, str(error)) from error
 
-    def _conditions(self, leaf: _Leaf) -> dict[Path_, list[Any]]:
+    def _conditions(self, leaf: Leaf) -> dict[Path_, list[Any]]:
         when = leaf.spec.get("when", {})
         if not isinstance(when, dict):
-            raise self._error(leaf, f"when: expected path: value, e.g. {{model.name: part}}, found {when!r}")
+            raise self.error(leaf, f"when: expected path: value, e.g. {{model.name: part}}, found {when!r}")
         return {
             tuple(int(part) if part.isdigit() else part for part in key.split(".")): value
             if isinstance(value, list)
@@ -157,11 +181,11 @@ class ExperimentTemplate:
             for key, value in when.items()
         }
 
-    def _error(self, leaf: _Leaf, message: str) -> ExperimentError:
+    def error(self, leaf: Leaf, message: str) -> ExperimentError:
         """Error about a leaf, with the line where it was written."""
         return self.document.error(leaf.path, message, written=leaf.written)
 
-    def _waits(self, leaf: _Leaf, waiting: set[Path_]) -> bool:
+    def _waits(self, leaf: Leaf, waiting: set[Path_]) -> bool:
         """Whether a condition concerns something that is not drawn yet."""
         for path in self._conditions(leaf):
             for other in waiting - {leaf.path}:
@@ -170,7 +194,7 @@ class ExperimentTemplate:
                     return True
         return False
 
-    def _applies(self, leaf: _Leaf, tree: dict[str, Any]) -> bool:
+    def _applies(self, leaf: Leaf, tree: dict[str, Any]) -> bool:
         for path, values in self._conditions(leaf).items():
             node: Any = tree
             for key in path:
@@ -186,53 +210,79 @@ class ExperimentTemplate:
 
     def _check(self) -> None:
         """Validate experiments that together show every option and both ends of every range."""
-        first = self._probe({})
+        first, seen = self._probe({}, {})
+        if first is None:
+            assert self._refusal is not None  # nothing but a requirement refuses a draw silently
+            raise ExperimentError(f"{self._refusal}; none of {_MAX_REFUSED} draws meets search.require")
         self._check_task(first)
         self._check_objectives(first)
-        todo = [(name, value) for name in self.space for value in probes(self.space[name])[1:]]
-        done = set()
+        todo = [({name: value}, seen) for name in seen for value in probes(self.space[name])[1:]]
+        opened, done = set(seen), set()
         while todo:
-            name, value = todo.pop(0)
+            fixed, base = todo.pop(0)
+            *_, (name, value) = fixed.items()
             if (name, str(value)) in done:
                 continue
             done.add((name, str(value)))
-            before = set(self.space)
-            self._probe({name: value})
-            for fresh in set(self.space) - before:
+            _, seen = self._probe(fixed, base)
+            for fresh in seen.keys() - opened:
                 # a leaf of the branch that `name: value` opens: its other ends need the branch open as well
-                for other in probes(self.space[fresh])[1:]:
-                    self._probe({name: value, fresh: other})
-                    done.add((fresh, str(other)))
+                todo += [({**fixed, fresh: other}, seen) for other in probes(self.space[fresh])[1:]]
+            opened |= seen.keys()
+        for requirement in self._requirements:
+            requirement.check_names(self.examples, self.document)
         if first.search.sampler == "grid":
             for name, distribution in self.space.items():
                 if not is_finite(distribution):
-                    raise self._error(
-                        self._leaves[name],
+                    raise self.error(
+                        self.leaves[name],
                         "expected values that a grid can list (choice, int, or uniform with a step), found a continuum",
                     )
         self._check_conditions()
 
-    def _probe(self, fixed: dict[str, Any]) -> Experiment:
-        def ask(name: str, distribution: Distribution) -> Any:
-            self.space.setdefault(name, distribution)
-            return fixed[name] if name in fixed else probes(distribution)[0]
+    def _probe(self, fixed: dict[str, Any], base: dict[str, Any]) -> tuple[Experiment | None, dict[str, Any]]:
+        """Draw an experiment with some leaves `fixed`; the others as in `base`, or at random where that is refused.
 
-        return self.draw(ask)
+        Returns
+        -------
+        experiment, drawn : Experiment or None, dict
+            None where no draw meets the requirements.
+        """
+        rng = random.Random(0)
+        for attempt in range(_MAX_REFUSED):
+            drawn: dict[str, Any] = {}
+
+            def ask(name: str, leaf: Distribution, again: int = attempt, drawn: dict[str, Any] = drawn) -> Any:
+                self.space.setdefault(name, leaf)
+                if name in fixed:
+                    drawn[name] = fixed[name]
+                else:
+                    drawn[name] = draw(leaf, rng) if again else base.get(name, probes(leaf)[0])
+                return drawn[name]
+
+            try:
+                experiment = self.draw(ask)
+            except Unmet as error:
+                self._refusal = error
+            else:
+                self.examples.append(experiment)
+                return experiment, drawn
+        return None, {}
 
     def _check_conditions(self) -> None:
         """Refuse a `when` that no experiment can meet: a misspelt path or value."""
         for (name, path), seen in self._seen.items():
-            leaf, shown = self._leaves[name], dotted(path)
+            leaf, shown = self.leaves[name], dotted(path)
             if all(value is None for value in seen):
                 hint = did_you_mean(
                     shown, [dotted(known) for known in self.document.origins if len(known) == len(path)]
                 )
-                raise self._error(leaf, f"when: expected a key that the file sets, found {shown!r}{hint}")
+                raise self.error(leaf, f"when: expected a key that the file sets, found {shown!r}{hint}")
             wanted = self._conditions(leaf)[path]
             drawn = self.space.get(shown)
             if (drawn is None or isinstance(drawn, Choice)) and not any(value in wanted for value in seen):
                 values = sorted({str(value) for value in seen if value is not None})
-                raise self._error(
+                raise self.error(
                     leaf,
                     f"when: expected a value that {shown} can have ({', '.join(values)}), "
                     f"found {', '.join(map(str, wanted))}{did_you_mean(wanted[0], values)}",
@@ -257,6 +307,11 @@ class ExperimentTemplate:
             if metric not in known and metric != "train/loss":
                 message = f"expected one of the metrics {', '.join(known)}, found {metric!r}"
                 raise self.document.error(path, message + did_you_mean(metric, known))
+        for i, text in enumerate(experiment.search.constraints):
+            try:
+                parse_constraint(text, [*known, "train/loss", *OUTCOMES])
+            except ValueError as error:
+                raise self.document.error(("search", "constraints", i), str(error)) from error
 
 
 def _set(tree: Any, path: Path_, value: Any) -> None:

@@ -36,6 +36,8 @@ class SweepInfo:
     threads : int
         Threads of each worker.
     objectives : sequence of (metric, mode)
+    notes : sequence of str
+        What a user should know before it begins.
     """
 
     name: str
@@ -46,6 +48,7 @@ class SweepInfo:
     concurrent: int
     threads: int
     objectives: Sequence[tuple[str, str]]
+    notes: Sequence[str] = ()
 
 
 class SweepListener(Protocol):

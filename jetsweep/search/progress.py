@@ -53,6 +53,8 @@ class Progress:
         trials = "1 trial" if info.trials == 1 else f"{info.trials} trials"
         threads = "1 thread" if info.threads == 1 else f"{info.threads} threads"
         self.console.print(f"Sweep {info.name}: {trials}, {info.concurrent} at once, {threads} per worker")
+        for note in info.notes:
+            self.console.print(note, markup=False, highlight=False, soft_wrap=True)
         if self.console.is_terminal:
             from rich.live import Live
 

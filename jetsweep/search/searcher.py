@@ -17,8 +17,9 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from jetsweep.errors import ExperimentError, JetsweepError
+from jetsweep.search.constraints import Infeasible, OutcomeConstraints
 from jetsweep.search.listener import TrialStatus
-from jetsweep.search.samplers import LEARNS_FROM_PRUNED, USES_CONSTRAINTS, build_sampler
+from jetsweep.search.samplers import LEARNS_FROM_PRUNED, build_sampler
 from jetsweep.search.schedulers import TIME, VALUE
 from jetsweep.search.space import grid_points, suggest
 from jetsweep.search.trial import ENDED, ERROR, FINAL, STOP_FILE, read_error
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 STUDY_FILE = "study.log"
 
-_MAX_INVALID = 50
+_MAX_INVALID = 200
 
 
 @dataclass
@@ -57,6 +58,10 @@ class Trial:
     metrics: dict[str, Any] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    violations: dict[str, float] = field(default_factory=dict)
+    """Of outcome constraints; positive is violated."""
+    repeat_of: int | None = None
+    """Number of the trial whose configuration this one runs again with another seed."""
 
 
 def open_study(folder: Path, search: SearchConfig) -> optuna.Study:
@@ -108,6 +113,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self.sweep_dir, self.data_root, self.threads = sweep_dir, data_root, threads
         self.limit, self.trials = trials, {}
         self.stopping = False
+        self.constraints = OutcomeConstraints(self.search, data_root)
         if self.search.sampler == "grid":
             points = grid_points(template, trials, self.search.seed)
             self.limit = len(points)
@@ -120,6 +126,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if self.stopping or len(self.trials) >= self.limit:
             return Searcher.FINISHED
         trial = self._ask()
+        if trial is None:
+            return Searcher.FINISHED
         self.trials[trial_id] = trial
         return {
             "number": trial.number,
@@ -131,7 +139,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             "threads": self.threads,
         }
 
-    def _ask(self) -> Trial:
+    def _ask(self) -> Trial | None:
         """Next experiment that is valid as a whole; combinations that are not are told to the study as infeasible."""
         problem = ""
         for _ in range(_MAX_INVALID):
@@ -146,15 +154,30 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
                 try:
                     experiment = self.template.draw(ask)
+                    self.constraints.check_before(experiment)
                 except ExperimentError as error:
                     problem = str(error)
-                    asked.set_user_attr("error", problem)
-                    if self.search.sampler in USES_CONSTRAINTS:
-                        asked.set_constraint("invalid", 1.0)
-                    self.study.tell(asked, state=TrialState.PRUNED)
+                    self._tell_unfit(asked, error)
+                    if self.search.sampler == "grid":  # one point less; beyond the grid there is nothing to ask
+                        self.limit -= 1
+                        if len(self.trials) >= self.limit:
+                            return None
                     continue
             return Trial(asked.number, params, experiment, self.sweep_dir / "trials" / f"{asked.number:05d}", asked)
         raise JetsweepError(f"{_MAX_INVALID} combinations in a row are no valid experiment, the last because {problem}")
+
+    def _tell_unfit(self, asked: optuna.Trial, error: ExperimentError) -> None:
+        """Tell the study about a draw that is not trained: an invalid one, or one that a constraint rules out."""
+        violations = error.violations if isinstance(error, Infeasible) else {}
+        asked.set_user_attr("error", str(error))
+        asked.set_user_attr("stopped_because", "infeasible" if violations else "invalid")
+        self.constraints.tell(asked, violations, None if violations else "invalid")
+        self._tell_no_value(asked)
+
+    def _tell_no_value(self, asked: optuna.Trial) -> None:
+        """Close a trial without a result: PRUNED, or COMPLETE with the worst value for samplers blind to PRUNED."""
+        worst = None if self.search.sampler in LEARNS_FROM_PRUNED else self._worst()
+        self.study.tell(asked, worst, TrialState.PRUNED if worst is None else TrialState.COMPLETE)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         value = result.get(VALUE, math.nan)
@@ -205,13 +228,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             because = "diverged"
             trial.error = trial.error or "the objective is not a finite number"
         if because == "diverged":
-            if self.search.sampler in USES_CONSTRAINTS:
-                asked.set_constraint("diverged", 1.0)
-            worst = None if self.search.sampler in LEARNS_FROM_PRUNED else self._worst()
-            state = TrialState.PRUNED if worst is None else TrialState.COMPLETE
-            self.study.tell(asked, worst, state)
+            self.constraints.tell(asked, {}, "diverged")
+            self._tell_no_value(asked)
             trial.status, trial.stopped_because = "PRUNED", "diverged"
         elif because in ("budget", "patience"):
+            trial.violations = self.constraints.judge(trial.best, trial.metrics, trial.folder)
+            self.constraints.tell(asked, trial.violations)
             self.study.tell(asked, values)
             trial.status = "COMPLETE"
         elif because in ("scheduler", "interrupted"):

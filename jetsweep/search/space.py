@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from jetsweep.errors import JetsweepError
 from jetsweep.experiment.distributions import Choice, Distribution, Float, Int, Normal
+from jetsweep.experiment.requirements import Unmet
 
 if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
 
     from jetsweep.experiment.template import ExperimentTemplate
@@ -28,17 +30,44 @@ def suggest(trial: Trial, name: str, distribution: Distribution) -> Any:
     A normal distribution is drawn as a uniform quantile between those of its two cuts: Optuna has no normal
     distribution, and this way its samplers start from exactly the one that the user wrote.
     """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    name, drawn = parameter(name, distribution)
+    if isinstance(drawn, CategoricalDistribution):
+        return trial.suggest_categorical(name, drawn.choices)
+    if isinstance(drawn, IntDistribution):
+        return trial.suggest_int(name, drawn.low, drawn.high, step=drawn.step, log=drawn.log)
+    assert isinstance(drawn, FloatDistribution)
+    return decode(distribution, trial.suggest_float(name, drawn.low, drawn.high, step=drawn.step, log=drawn.log))
+
+
+def parameter(name: str, distribution: Distribution) -> tuple[str, BaseDistribution]:
+    """Optuna's name and distribution of a leaf, exactly those that `suggest` makes."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     if isinstance(distribution, Choice):
-        return trial.suggest_categorical(name, distribution.labels)
+        return name, CategoricalDistribution(distribution.labels)
     if isinstance(distribution, Int):
         last = distribution.high - (distribution.high - distribution.low) % distribution.step
-        return trial.suggest_int(name, distribution.low, last, step=distribution.step, log=distribution.log)
+        return name, IntDistribution(distribution.low, last, step=distribution.step, log=distribution.log)
     if isinstance(distribution, Normal):
-        low, high = quantiles(distribution)
-        return from_quantile(distribution, trial.suggest_float(name + QUANTILE, low, high))
+        return name + QUANTILE, FloatDistribution(*quantiles(distribution))
     if distribution.step is None:
-        return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-    return trial.suggest_float(name, distribution.low, _steps(distribution)[-1], step=distribution.step)
+        return name, FloatDistribution(distribution.low, distribution.high, log=distribution.log)
+    return name, FloatDistribution(distribution.low, _steps(distribution)[-1], step=distribution.step)
+
+
+def encode(distribution: Distribution, value: Any) -> Any:
+    """Optuna's value of a leaf's value: the quantile of a normal leaf, else the same."""
+    if not isinstance(distribution, Normal):
+        return value
+    low, high = quantiles(distribution)
+    return min(max(NormalDist(distribution.mean, distribution.std).cdf(value), low), high)
+
+
+def decode(distribution: Distribution, value: Any) -> Any:
+    """A leaf's value of Optuna's."""
+    return from_quantile(distribution, value) if isinstance(distribution, Normal) else value
 
 
 def quantiles(normal: Normal) -> tuple[float, float]:
@@ -86,7 +115,7 @@ class _Unlisted(Exception):
 
 
 def grid(template: ExperimentTemplate) -> Iterator[dict[str, Any]]:
-    """Every assignment of a finite space, each conditional leaf only where it applies."""
+    """Every assignment of a finite space that `search.require` allows, each conditional leaf only where it applies."""
     todo: list[dict[str, Any]] = [{}]
     while todo:
         assignment = todo.pop()
@@ -101,6 +130,8 @@ def grid(template: ExperimentTemplate) -> Iterator[dict[str, Any]]:
         except _Unlisted as leaf:
             values = grid_values(leaf.name, leaf.distribution)
             todo += [assignment | {leaf.name: value} for value in reversed(values)]
+        except Unmet:
+            continue
         else:
             yield assignment
 

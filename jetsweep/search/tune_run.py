@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetsweep.errors import JetsweepError, ResourceError
+from jetsweep.search.best import best
 from jetsweep.search.cluster import quiet
 from jetsweep.search.concurrency import Concurrency, cluster_nodes, plan_concurrency
 from jetsweep.search.listener import SweepInfo, SweepListener, SweepStatus
 from jetsweep.search.schedulers import build_scheduler
 from jetsweep.search.searcher import StudySearcher, Trial, open_study
 from jetsweep.search.trial import REPORTED, STOP_FILE, TrainFunction, trial_actor
+from jetsweep.search.warm_start import warm_start
 
 if TYPE_CHECKING:
     from jetsweep.experiment.template import ExperimentTemplate
@@ -42,7 +44,7 @@ class SweepResult:
     trials : tuple of Trial
         In the order of their numbers.
     best : Trial or None
-        Best first objective among trials that trained to their end; never one that was stopped early.
+        Best first objective among trials that trained to their end and meet `search.constraints`.
     """
 
     status: SweepStatus
@@ -91,13 +93,13 @@ def run_sweep(
     sweep_dir.mkdir(parents=True, exist_ok=True)
     stop_file = sweep_dir / STOP_FILE
     stop_file.unlink(missing_ok=True)
-    searcher = StudySearcher(
-        open_study(sweep_dir, template.search), template, sweep_dir, data_root, template.search.trials, plan.threads
-    )
+    study = open_study(sweep_dir, template.search)
+    notes = warm_start(study, template, sweep_dir.parent).sentences()
+    searcher = StudySearcher(study, template, sweep_dir, data_root, template.search.trials, plan.threads)
     follower = _follower(searcher, listener, start_timeout_s)
     status: SweepStatus = "FAILED"
     try:
-        listener.sweep_started(_info(template, sweep_dir, data_root, searcher.limit, plan))
+        listener.sweep_started(_info(template, sweep_dir, data_root, searcher.limit, plan, notes))
         with _interrupt_once(searcher, stop_file):
             _tune(template, searcher, follower, plan, train, sweep_dir)
         if follower.problem is not None:
@@ -110,12 +112,16 @@ def run_sweep(
         stop_file.unlink(missing_ok=True)
         shutil.rmtree(sweep_dir / _TUNE_FOLDER, ignore_errors=True)
     trials = tuple(sorted(searcher.trials.values(), key=lambda trial: trial.number))
-    return SweepResult(status, trials, _best(trials, template))
+    return SweepResult(status, trials, best(trials, template.search.objectives))
 
 
-def _info(template: ExperimentTemplate, sweep_dir: Path, data_root: Path, trials: int, plan: Concurrency) -> SweepInfo:
+def _info(
+    template: ExperimentTemplate, sweep_dir: Path, data_root: Path, trials: int, plan: Concurrency, notes: list[str]
+) -> SweepInfo:
     objectives = tuple((objective.metric, objective.mode) for objective in template.search.objectives)
-    return SweepInfo(sweep_dir.name, template, sweep_dir, data_root, trials, plan.trials, plan.threads, objectives)
+    return SweepInfo(
+        sweep_dir.name, template, sweep_dir, data_root, trials, plan.trials, plan.threads, objectives, notes
+    )
 
 
 def _tune(
@@ -157,17 +163,6 @@ def _most_epochs(template: ExperimentTemplate) -> int:
 
     drawn = [probes(d) for name, d in template.space.items() if name == "training.epochs"]
     return int(max([template.example.training.epochs, *(value for values in drawn for value in values)]))
-
-
-def _best(trials: tuple[Trial, ...], template: ExperimentTemplate) -> Trial | None:
-    objective = template.search.objectives[0]
-    full = [trial for trial in trials if trial.status == "COMPLETE"]
-    choose = max if objective.mode == "max" else min
-    return (
-        choose(full, key=lambda trial: trial.best.get(objective.metric, trial.metrics[objective.metric]))
-        if full
-        else None
-    )
 
 
 def _follower(searcher: StudySearcher, listener: SweepListener, start_timeout_s: float) -> Any:

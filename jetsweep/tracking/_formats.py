@@ -11,18 +11,20 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from jetsweep.tracking.compare import COLUMNS, Comparison
+from jetsweep.tracking.compare import BEST, COLUMNS, FRONT, VIOLATES, Comparison
 
 
 def _csv(comparison: Comparison) -> str:
     names = sorted({name for record in comparison.records for name in record.metrics})
     params = sorted({name for record in comparison.records for name in record.params})
-    head = ["sweep", "trial", "status", "model", "parameters", "seconds", "inference_us_per_jet", "device"]
+    head = ["sweep", "trial", "status", "model", "parameters", "seconds", "inference_us_per_jet", "device", "mark"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*head, *names, *(f"param:{name}" for name in params)])
-    for r in comparison.records:
+    names_of_marks = {BEST: "best", FRONT: "front", VIOLATES: "violates"}
+    for r, mark in zip(comparison.records, comparison.marks):
         row: list[Any] = [r.sweep, r.number, r.status, r.model, r.parameters, r.seconds, r.inference_us, r.device]
+        row.append(names_of_marks.get(mark, ""))
         row += [r.metrics.get(name, "") for name in names]
         writer.writerow([*row, *(r.params.get(name, "") for name in params)])
     return stream.getvalue()
@@ -32,11 +34,14 @@ def _json(comparison: Comparison) -> str:
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: clean(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(item) for item in value]
         # JSON has no NaN and no infinity
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     best = {id(record) for record in comparison.best.values()}
-    records = [{**clean(asdict(record)), "best": id(record) in best} for record in comparison.records]
+    front = {id(record) for record in comparison.front}
+    records = [{**clean(asdict(r)), "best": id(r) in best, "front": id(r) in front} for r in comparison.records]
     return json.dumps(records, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -54,10 +59,9 @@ _STYLE = (
 
 
 def _html(comparison: Comparison) -> str:
-    best = {id(record) for record in comparison.best.values()}
     body = []
-    for record, row in zip(comparison.records, comparison.rows()):
-        kind = "best" if id(record) in best else "complete" if record.status == "complete" else "other"
+    for mark, record, row in zip(comparison.marks, comparison.records, comparison.rows()):
+        kind = "best" if mark in (BEST, FRONT) else "complete" if record.counts else "other"
         cells = "".join(f"<td>{html.escape(cell.strip())}</td>" for cell in row)
         body.append(f'<tr class="{kind}">{cells}</tr>')
     head = "".join(f"<th>{html.escape(name)}</th>" for name in COLUMNS)
@@ -79,6 +83,8 @@ _TEX = str.maketrans(
         "ε": r"$\varepsilon$",
         "µ": r"$\mu$",
         "★": r"$\star$",
+        "◆": r"$\diamond$",
+        "✗": r"$\times$",
         "—": "--",
         "…": r"\ldots{}",
         ">": "$>$",

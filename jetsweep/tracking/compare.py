@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetsweep.errors import TrackingError
+from jetsweep.search.best import non_dominated
 from jetsweep.tracking.results import TrialRecord, read_sweep, trial_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 EFFICIENCIES = (0.3, 0.5, 0.8)
+BEST, FRONT, VIOLATES = "★", "◆", "✗"
 WIDTH = 120
 """Columns of a terminal that the table fits."""
 
@@ -35,18 +37,41 @@ class Comparison:
 
     @property
     def best(self) -> dict[str, TrialRecord]:
-        """The complete trial of each architecture with the best validation metric."""
+        """Of each architecture the trial with the best validation metric among those that count."""
         found: dict[str, TrialRecord] = {}
         for record in self.records:
             known = found.get(record.model)
-            if record.status == "complete" and (known is None or record.selection > known.selection):
+            if record.counts and (known is None or record.selection > known.selection):
                 found[record.model] = record
         return found
 
     @property
     def winner(self) -> TrialRecord | None:
-        """The best complete trial of all; None where no trial is complete."""
+        """The best trial of all that count: complete, and within the sweep's constraints; None where there is none."""
         return max(self.best.values(), key=lambda record: record.selection, default=None)
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """Members of the Pareto front of each sweep with several objectives."""
+        found = []
+        for sweep in dict.fromkeys(record.sweep for record in self.records):
+            able = [
+                r
+                for r in self.records
+                if r.sweep == sweep and r.counts and len(r.losses) > 1 and all(map(math.isfinite, r.losses))
+            ]
+            on_front = non_dominated([record.losses for record in able])
+            found += [record for record, is_member in zip(able, on_front) if is_member]
+        return found
+
+    @property
+    def marks(self) -> list[str]:
+        """One sign per record: on the front, best of its architecture, outside a constraint, or nothing."""
+        front, best = {id(record) for record in self.front}, {id(record) for record in self.best.values()}
+        return [
+            FRONT if id(r) in front else BEST if id(r) in best and len(r.losses) < 2 else VIOLATES if r.violated else ""
+            for r in self.records
+        ]
 
     def best_only(self) -> Comparison:
         """The same with one row per architecture."""
@@ -54,9 +79,8 @@ class Comparison:
 
     def rows(self) -> list[list[str]]:
         """Cells of every row, in the order of `COLUMNS`."""
-        best = {id(record) for record in self.best.values()}
         letters = self.sweep_letters
-        return [_cells(record, id(record) in best, letters.get(record.sweep)) for record in self.records]
+        return [_cells(r, mark, letters.get(r.sweep)) for r, mark in zip(self.records, self.marks)]
 
     @property
     def sweep_letters(self) -> dict[str, str]:
@@ -69,10 +93,12 @@ class Comparison:
         """What the numbers are, and where the times were measured."""
         devices = {f"{r.device}, batches of {r.inference_batch:,}" for r in self.records if r.device}
         sweeps = "".join(f"{letter}: {name}; " for name, letter in self.sweep_letters.items())
+        front = f"{FRONT} on the front of its sweep's objectives; " if self.front else ""
+        violates = f"{VIOLATES} outside a constraint; " if any(record.violated for record in self.records) else ""
         return (
-            f"{sweeps}Test split; ★ best of its model by its validation metric; in brackets: validation AUC of a trial "
-            "that did not end; 1/εB at signal efficiency εS with binomial uncertainty; inference time per jet "
-            f"({'; '.join(sorted(devices)) or 'not measured'})."
+            f"{sweeps}Test split; {BEST} best of its model by its validation metric; {front}{violates}in brackets: "
+            "validation AUC of a trial that did not end; 1/εB at signal efficiency εS with binomial uncertainty; "
+            f"inference time per jet ({'; '.join(sorted(devices)) or 'not measured'})."
         )
 
     def print(self, console: Console) -> None:
@@ -86,9 +112,8 @@ class Comparison:
         )
         for name in COLUMNS:
             table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-        best = {id(record) for record in self.best.values()}
-        for record, cells in zip(self.records, self.rows()):
-            style = "bold" if id(record) in best else "dim" if record.status != "complete" else None
+        for mark, record, cells in zip(self.marks, self.records, self.rows()):
+            style = "bold" if mark in (BEST, FRONT) else None if record.counts else "dim"
             table.add_row(*cells, style=style)
         # a log file or a narrow terminal gets the whole table, not an abridged one
         needed = Console(width=1000).measure(table).maximum
@@ -158,8 +183,10 @@ def compare_runs(uri: str, run_ids: Sequence[str] = (), filter: str | None = Non
 
 
 def ordered(records: Iterable[TrialRecord]) -> Comparison:
-    """Comparison with the best complete trials first."""
-    return Comparison(sorted(records, key=lambda r: (r.status != "complete", -r.selection, r.sweep, r.number)))
+    """Comparison with the best complete trials first, those outside a constraint after those within."""
+    return Comparison(
+        sorted(records, key=lambda r: (r.status != "complete", not r.counts, -r.selection, r.sweep, r.number))
+    )
 
 
 def best_checkpoint(path: Path) -> Path:
@@ -178,8 +205,8 @@ def best_checkpoint(path: Path) -> Path:
     return trial_folder(path, winner.number) / "checkpoints" / "best"
 
 
-def _cells(record: TrialRecord, is_best: bool, letter: str | None) -> list[str]:
-    star = "★ " if is_best else "  "
+def _cells(record: TrialRecord, mark: str, letter: str | None) -> list[str]:
+    star = f"{mark or ' '} "
     trial = f"{letter}:{record.number}" if letter else str(record.number)
     head = [f"{star}{record.model}", trial, _count(record.parameters)]
     if record.status != "complete":

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jetsweep.errors import TrackingError
+from jetsweep.experiment.constraints import parse_constraint
+from jetsweep.search.constraints import measured, violations_of
 from jetsweep.training.history import read_history as read_history_file
 from jetsweep.training.reporter import Metrics
 
@@ -57,6 +59,10 @@ class TrialRecord:
         Where that was measured.
     selection : float
         Validation metric that chose the checkpoint, signed so that larger is better.
+    losses : tuple of float
+        Objectives of the sweep, signed so that smaller is better; empty where they are not known.
+    violated : tuple of str
+        Constraints of the sweep that the trial does not meet; then it cannot be best.
     """
 
     sweep: str
@@ -71,6 +77,13 @@ class TrialRecord:
     inference_batch: int = 0
     device: str = ""
     selection: float = float("-inf")
+    losses: tuple[float, ...] = ()
+    violated: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether the trial may be best or on the front."""
+        return self.status == "complete" and not self.violated
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -123,16 +136,23 @@ def read_record(folder: Path, sweep: str, number: int) -> TrialRecord:
     try:
         because = outcome.get("stopped_because") or result.get("stopped_because") or ""
         record = TrialRecord(sweep, number, ENDS.get(because, "unfinished"), spec["model"]["name"], params)
-        return _with_result(record, spec["training"]["monitor"], result) if result else record
+        if not result:
+            return record
+        return _with_result(record, spec["training"]["monitor"], result, outcome.get("search", {}))
     except (KeyError, TypeError) as error:
         raise TrackingError(f"{folder}: expected results of jetsweep, the key {error} is not there") from error
 
 
-def _with_result(record: TrialRecord, monitor: dict[str, str], result: dict[str, Any]) -> TrialRecord:
+def _with_result(
+    record: TrialRecord, monitor: dict[str, str], result: dict[str, Any], search: dict[str, Any]
+) -> TrialRecord:
     best = {name: value for name, value in result["best"].items() if isinstance(value, int | float)}
     chosen = best.get(monitor["metric"], float("nan"))
     selection = chosen if monitor["mode"] == "max" else -chosen
     timing = result.get("timing", {})
+    complete = record.status == "complete"
+    constraints = [parse_constraint(text) for text in search.get("constraints", []) if complete]
+    violations = violations_of(constraints, {**result["best"], **measured(result)})
     return TrialRecord(
         record.sweep,
         record.number,
@@ -146,6 +166,12 @@ def _with_result(record: TrialRecord, monitor: dict[str, str], result: dict[str,
         inference_batch=int(timing.get("inference_batch", 0)),
         device=str(timing.get("device", "")),
         selection=selection if selection == selection else float("-inf"),
+        losses=tuple(
+            best.get(o["metric"], float("nan")) * (-1 if o["mode"] == "max" else 1)
+            for o in search.get("objectives", [])
+            if complete
+        ),
+        violated=tuple(text for text, violation in violations.items() if violation > 0),
     )
 
 

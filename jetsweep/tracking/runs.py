@@ -93,7 +93,8 @@ def _records(client: MlflowClient, runs: Sequence[Run]) -> list[TrialRecord]:
     for run in runs:
         kind = run.data.tags.get("jetsweep.kind")
         if kind == "sweep":
-            children = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+            # not the runs that repeat a trial with another seed
+            children = f"tags.`mlflow.parentRunId` = '{run.info.run_id}' and tags.`jetsweep.kind` = 'trial'"
             trials |= {str(r.info.run_id): r for r in _search(client, children, [str(run.info.experiment_id)])}
         elif kind == "trial":
             trials[str(run.info.run_id)] = run

@@ -127,7 +127,8 @@ class Tracker:
     def trial_ended(
         self, number: int, status: TrialStatus, stopped_because: str, trial_dir: Path, error: str | None
     ) -> None:
-        outcome = {"status": status, "stopped_because": stopped_because, "error": error}
+        search = self.template.search.model_dump(mode="json", include={"objectives", "constraints"})
+        outcome = {"status": status, "stopped_because": stopped_because, "error": error, "search": search}
         self._write(trial_dir / OUTCOME, json.dumps(outcome).encode())
         self._running.discard(number)
         self._delivery.do(lambda: write_trial_plots(trial_dir))

@@ -41,6 +41,8 @@ def test_shipped_files_fit(validator, file):
         {"seed": {"choice": [1, 2, 3]}},
         {"profiles": {"laptop": {"model": {"f_dropout": 0.2}, "search": {"trials": 2}}}},
         {"extends": ["toy.yaml"]},
+        {"search": {"constraints": ["parameters < 1e6"], "require": ["training.epochs > 1"], "repeats": 5}},
+        {"search": {"repeats": {"seeds": 5}, "start": {"sweep": "old", "points": [{"training.optimizer.lr": 1e-3}]}}},
     ],
 )
 def test_what_is_right(validator, change):
@@ -58,6 +60,10 @@ def test_what_is_right(validator, change):
         {"data": {"source": {"name": "toy", "jets": {"choice": [1, 2]}}}},
         {"search": {"trials": {"int": [1, 2]}}},
         {"search": {"sampler": "tpee"}},
+        {"search": {"repeats": 0}},
+        {"search": {"repeats": {"choice": [1, 2]}}},
+        {"search": {"require": "training.epochs > 1"}},
+        {"search": {"start": {"point": []}}},
         {"training": {"epochs": "three"}},
         {"training": {"optimizer": {"name": "adamw", "momentum": 0.9}}},
         {"profiles": {"laptop": {"training": {"epoch": 2}}}},

@@ -48,6 +48,20 @@ MISTAKES = [
     ("name: part", "name: part\n  features: high-level", "8: model.features: the feature set 'high-level' does not provide what the network asks for: .*"),
     ("signal: top", "signal: tops", "2: task.signal: expected one of the dataset's classes ['qcd', 'top'], found 'tops'"),
     ("trials: 2", "trials: 2\n  objectives: [{metric: val/auk}]", "17: search.objectives[0].metric: expected one of the metrics val/loss, .*, found 'val/auk', did you mean 'val/auc'?"),
+    # the search
+    ("trials: 2", "trials: 2\n  constraints: [parameters < 1e6, val/auk > 0.9]", "17: search.constraints[1]: expected one of val/loss, .*, train_seconds, inference_us_per_jet, found 'val/auk', did you mean 'val/auc'?"),
+    ("trials: 2", "trials: 2\n  constraints: [parameters = 1e6]", "17: search.constraints[0]: expected a name, one of < <= > >=, and a number, e.g. parameters < 1e6, found 'parameters = 1e6'"),
+    ("trials: 2", "trials: 2\n  constraints: [parameters < many]", "17: search.constraints[0]: expected a name, .*, found 'parameters < many'"),
+    ("trials: 2", "trials: 2\n  constraints: [test/auc > 0.9]", "17: search.constraints[0]: expected one of val/loss, .*, found 'test/auc'"),
+    ("trials: 2", "trials: 2\n  require: [model.num_heds == 4]", "17: search.require[0]: model.num_heds == 4: expected a key of the experiment, found 'model.num_heds', did you mean 'model.num_heads'?"),
+    ("trials: 2", "trials: 2\n  require: [open('x') == 4]", "17: search.require[0]: expected keys, numbers, .*, found \"open('x')\""),
+    ("trials: 2", "trials: 2\n  require: model.num_heads == 4", "17: search.require: expected a valid tuple, found 'model.num_heads == 4'"),
+    ("trials: 2", "trials: 2\n  repeats: {seed: 3}", "17: search.repeats.seed: expected one of the keys best, seeds, found 'seed', did you mean 'seeds'?"),
+    ("trials: 2", "trials: 2\n  repeats: 0", "17: search.repeats.*: expected greater than 0, found 0"),
+    ("dropout: 0.1", "dropout: {uniform: [0, 0.5]}\nsearch: {start: {points: [{model.dropout: 0.7}]}}\nresources: {}", "12: search.start.points[0].model.dropout: expected a number from 0 to 0.5, found 0.7"),
+    ("dropout: 0.1", "dropout: {uniform: [0, 0.5]}\nsearch: {start: {points: [{model.dropot: 0.1}]}}\nresources: {}", "12: search.start.points[0].model.dropot: expected a leaf that is searched (model.dropout), found 'model.dropot', did you mean 'model.dropout'?"),
+    ("trials: 2", "trials: 2\n  start: {trials: 3}", "17: search.start.trials: expected the key 'sweep' beside it, found none"),
+    ("trials: 2", "trials: 2\n  sampler: random\n  start: {sweep: old}", "18: search.start.sweep: expected a sampler that learns from earlier trials (tpe, gp), found 'random'"),
     # values
     ("epochs: 3", "epochs: three", "13: training.epochs: expected a valid integer, found 'three'"),
     ("epochs: 3", "epochs: 0", "13: training.epochs: expected greater than 0, found 0"),
@@ -99,7 +113,7 @@ def pattern(sentence):
 def test_one_sentence_at_the_place(tmp_path, monkeypatch, good, bad, sentence):
     monkeypatch.chdir(tmp_path)
     text = BASE
-    if "search: {" in bad:
+    if "\nsearch: {" in bad:
         text = text.replace("search:\n  trials: 2\n", "")
     elif "\n  num_layers:" in bad:
         text = text.replace("  num_layers: 2\n", "")

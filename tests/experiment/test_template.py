@@ -4,9 +4,10 @@ import random
 
 import pytest
 
+from jetsweep.errors import ExperimentError
 from jetsweep.experiment import Choice, Float, Int, Normal, load_experiment, profiles_of
-from jetsweep.experiment.distributions import parse, probes
-from jetsweep.experiment.sampling import draw, sample
+from jetsweep.experiment.distributions import draw, parse, probes
+from jetsweep.experiment.sampling import sample
 
 BASE = """\
 name: test
@@ -95,6 +96,69 @@ def test_extends_replaces_another_name_and_merges_the_same(tmp_path):
     other = load_experiment(tmp_path / "other.yaml")
     assert other.example.training.optimizer.name == "sgd"
     assert other.space == {}
+
+
+def test_a_union_of_files_without_a_common_base(tmp_path):
+    (tmp_path / "jets.yaml").write_text("name: jets\ntask: tagging\ndata: {source: {name: toy, jets: 600}}\n")
+    (tmp_path / "nets.yaml").write_text("name: nets\nmodel: {choice: [pfn, efn]}\ntraining: {epochs: 3}\n")
+    (tmp_path / "top.yaml").write_text("extends: [jets.yaml, nets.yaml]\nname: both\n")
+    template = load_experiment(tmp_path / "top.yaml")
+    assert (template.name, template.example.data.source.jets, template.example.training.epochs) == ("both", 600, 3)
+    assert template.space["model"].labels == ("pfn", "efn")
+
+
+def test_later_files_win_and_a_shared_base_stands_below_both(tmp_path):
+    (tmp_path / "base.yaml").write_text(BASE + "search: {trials: 5, seed: 1}\n")
+    (tmp_path / "a.yaml").write_text("extends: base.yaml\nsearch: {trials: 7}\n")
+    (tmp_path / "b.yaml").write_text("extends: base.yaml\nsearch: {seed: 2}\n")
+    (tmp_path / "c.yaml").write_text("search: {seed: 3}\n")
+    (tmp_path / "top.yaml").write_text("extends: [a.yaml, b.yaml]\n")
+    (tmp_path / "more.yaml").write_text("extends: [top.yaml, c.yaml]\n")
+    top, more = load_experiment(tmp_path / "top.yaml").search, load_experiment(tmp_path / "more.yaml").search
+    assert (top.trials, top.seed) == (7, 2)
+    assert (more.trials, more.seed) == (7, 3)
+
+
+def test_a_wrong_name_among_several_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(BASE)
+    (tmp_path / "top.yaml").write_text("extends:\n  - a.yaml\n  - nothere\n")
+    with pytest.raises(ExperimentError, match=r"^top\.yaml:3: extends: nothere: expected an experiment file"):
+        load_experiment("top.yaml")
+
+
+def test_bare_names_and_choices_inside_choices(load):
+    model = """\
+model:
+  choice:
+    - pfn
+    - {name: part, num_layers: {int: [1, 2]}, num_heads: 4}
+    - choice:
+        - particlenet
+        - {name: efn, phi_sizes: {choice: [[16, 16], [32, 32]]}}
+"""
+    template = load(BASE.replace("model: pfn\n", model))
+    pfn, part, inner = template.space["model"].labels
+    assert (pfn, part) == ("pfn", "part")
+    assert template.space[f"model[{inner}]"].labels == ("particlenet", "efn")
+    seen = {}
+    for drawn, experiment in sample(template, 60):
+        drawn.pop("training.optimizer.lr")
+        seen.setdefault(experiment.model.name, set()).add(tuple(drawn))
+    nested = f"model[{inner}]"
+    assert seen == {
+        "pfn": {("model",)},
+        "part": {("model", "model[part].num_layers")},
+        "particlenet": {("model", nested)},
+        "efn": {("model", nested, f"{nested}[efn].phi_sizes")},
+    }
+
+
+def test_a_mistake_deep_inside_nested_choices_is_found(load):
+    inner = "    - choice:\n        - efn\n        - {name: part, num_layers: {choice: [1, 0]}}\n"
+    model = f"model:\n  choice:\n    - pfn\n{inner}"
+    with pytest.raises(ExperimentError, match=r":9: model\.num_layers: expected greater than 0, found 0$"):
+        load(BASE.replace("model: pfn\n", model))
 
 
 def test_extends_a_shipped_file(tmp_path):

@@ -251,3 +251,53 @@ def test_the_best_checkpoint_of_a_sweep(toy_sweep, tmp_path):
     shutil.copytree(sweep_dir / "trials/00003", tmp_path / "trials/00003")
     with pytest.raises(TrackingError, match="expected a sweep with a complete trial, found none"):
         best_checkpoint(tmp_path)
+
+
+FRONT = [
+    record(0, "pfn", auc=0.97, losses=(-0.97, 0.2)),
+    record(1, "part", auc=0.985, losses=(-0.985, 0.3)),
+    record(2, "part", auc=0.98, losses=(-0.98, 0.31)),
+    record(3, "part", "pruned", auc=0.999),
+    record(4, "part", auc=0.99, losses=(-0.99, 0.1), violated=("parameters < 1e6",)),
+]
+
+
+def test_members_of_the_front_are_marked_and_what_a_constraint_rules_out_is_not_best():
+    comparison = ordered(FRONT)
+    marks = {r.number: mark for r, mark in zip(comparison.records, comparison.marks)}
+    assert marks == {1: "◆", 2: "", 0: "◆", 4: "✗", 3: ""}
+    assert [r.number for r in comparison.records] == [1, 2, 0, 4, 3]
+    assert comparison.winner.number == 1
+    assert "◆ on the front of its sweep's objectives; ✗ outside a constraint; " in comparison.note
+    cells = comparison.rows()
+    assert cells[0][0] == "◆ part"
+    assert cells[3][0] == "✗ part"
+    assert cells[3][4] == "0.9890"
+
+
+def test_every_format_knows_the_front(tmp_path):
+    csv_path, json_path, _, tex_path, _ = ordered(FRONT).write(tmp_path)
+    marks = {int(row["trial"]): row["mark"] for row in csv.DictReader(io.StringIO(csv_path.read_text()))}
+    assert marks == {0: "front", 1: "front", 2: "", 3: "", 4: "violates"}
+    rows = {row["number"]: row for row in json.loads(json_path.read_text())}
+    assert [number for number, row in rows.items() if row["front"]] == [1, 0]
+    assert rows[4]["violated"] == ["parameters < 1e6"]
+    assert r"$\diamond$ part" in tex_path.read_text()
+
+
+def test_fronts_of_two_sweeps_are_apart():
+    two = ordered([*FRONT, record(0, "efn", auc=0.9, sweep="more", losses=(-0.9, 0.5))])
+    assert {(r.sweep, r.number) for r in two.front} == {("tops", 0), ("tops", 1), ("more", 0)}
+
+
+def test_a_trial_knows_its_objectives_and_violations_from_its_folder(toy_sweep, tmp_path):
+    folder, _ = toy_sweep
+    copy = shutil.copytree(folder / "trials" / "00000", tmp_path / "trials" / "00000")
+    read = read_trial(copy)
+    assert read.losses == (-read.metrics["val/auc"],)
+    assert read.violated == ()
+    outcome = json.loads((copy / "outcome.json").read_text())
+    outcome["search"]["constraints"] = ["parameters < 10", "val/auc > 0"]
+    (copy / "outcome.json").write_text(json.dumps(outcome))
+    assert read_trial(copy).violated == ("parameters < 10",)
+    assert not read_trial(copy).counts
