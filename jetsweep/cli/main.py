@@ -20,7 +20,7 @@ VERBS = {
     "compare": "Print and write the comparison table of sweeps or runs.",
     "evaluate": "Metrics and plots of a trained model on a dataset.",
     "predict": "Write the scores of a trained model beside the rows of a dataset.",
-    "ui": "Look at sweeps in the browser (MLflow).",
+    "ui": "Look at sweeps in the browser (MLflow, Optuna's dashboard).",
 }
 """Each verb is `app` in the module of its name."""
 

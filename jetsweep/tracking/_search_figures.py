@@ -61,7 +61,9 @@ def history(view: StudyView, index: int, records: Mapping[int, TrialRecord]) -> 
 
     objective = view.objectives[index]
     counted = [(trial, trial.values[index]) for trial in view.complete]
-    stopped = [(t, _stopped_value(t, objective, records)) for t in view.trials if end_of(t) not in (COMPLETE, "waiting")]
+    stopped = [
+        (t, _stopped_value(t, objective, records)) for t in view.trials if end_of(t) not in (COMPLETE, "waiting")
+    ]
     stopped = [(trial, value) for trial, value in stopped if math.isfinite(value)]
     if not counted and not stopped:
         raise NoPicture(f"no trial has reported {objective.metric}")
@@ -143,9 +145,12 @@ def parallel(view: StudyView, branch: Mapping[str, Any], params: Sequence[str]) 
             figure = plot_parallel_coordinate(study, params=list(params))
         else:
             figure = plot_parallel_coordinate(study, params=list(params), target_name=view.objectives[0].metric)
-    names = short_names(sorted(params))
+    names = short_names(sorted(params), branch)
     labels = [*(objective.metric for objective in view.objectives), *(names[name] for name in sorted(params))]
-    figure.update_layout(title=None, height=420, margin={"l": 70, "r": 20, "t": 30, "b": 70})
+    # on white, the lines of the worst trials would not be seen
+    figure.update_layout(title=None, height=420, margin={"l": 70, "r": 20, "t": 30, "b": 70}, plot_bgcolor="#ececec")
+    figure.update_traces(opacity=0.8)
+    figure.update_annotations(bgcolor="rgba(236, 236, 236, 0.7)", font_color="#222")
     figure.update_xaxes(ticktext=[_wrapped(label) for label in labels], tickangle=0)
     return figure
 
@@ -172,7 +177,7 @@ def importance(view: StudyView, branch: Mapping[str, Any]) -> Figure:
     if not shares:
         raise NoPicture("all trials are equally good, so no leaf is more important than another")
     order = sorted(params, key=lambda name: sum(values[name] for values in shares.values()))
-    names = short_names(order)
+    names = short_names(order, branch)
     figure = go.Figure()
     for (name, values), color in zip(shares.items(), itertools.cycle(OBJECTIVE_COLORS)):
         figure.add_bar(
@@ -268,7 +273,7 @@ def _front_kinds(front: set[int]) -> list[tuple[str, str, int, Callable[[FrozenT
 
 
 def timeline(view: StudyView) -> Figure:
-    """When each trial ran, coloured by how it ended."""
+    """When each trial ran, coloured by how it ended; trials that did not overlap share a row."""
     import plotly.graph_objects as go
 
     begun = [trial for trial in view.trials if trial.datetime_start is not None]
@@ -276,6 +281,7 @@ def timeline(view: StudyView) -> Figure:
         raise NoPicture("no trial has begun")
     moments = [when for trial in begun for when in (trial.datetime_start, trial.datetime_complete) if when is not None]
     last = max(moments)
+    rows = _rows(begun, last)
     figure = go.Figure()
     for end in [*COLORS, "invalid"]:
         trials = [trial for trial in begun if end_of(trial) == end]
@@ -283,8 +289,9 @@ def timeline(view: StudyView) -> Figure:
             figure.add_bar(
                 base=[_start(trial).isoformat() for trial in trials],
                 x=[1000 * ((trial.datetime_complete or last) - _start(trial)).total_seconds() for trial in trials],
-                y=[trial.number for trial in trials],
+                y=[rows[trial.number] for trial in trials],
                 orientation="h",
+                width=0.8,
                 marker={"color": COLORS.get(end, GREY), "line": {"width": 0}},
                 name=f"{end} ({len(trials)})",
                 text=[_span(trial, last) for trial in trials],
@@ -292,9 +299,20 @@ def timeline(view: StudyView) -> Figure:
                 hovertemplate="%{text}<extra></extra>",
             )
     figure.update_xaxes(type="date")
-    figure.update_yaxes(autorange="reversed", rangemode="normal")
-    figure.update_layout(showlegend=True, bargap=0.2 if len(begun) <= 60 else 0, barmode="overlay")
-    return _finished(figure, "Time", "Trial", min(700, 190 + 14 * len(view.trials)))
+    figure.update_yaxes(autorange="reversed", dtick=max(1, len(set(rows.values())) // 10))
+    figure.update_layout(showlegend=True, barmode="overlay")
+    return _finished(figure, "Time", "Running at once", min(800, 170 + 24 * len(set(rows.values()))))
+
+
+def _rows(trials: Sequence[FrozenTrial], last: datetime) -> dict[int, int]:
+    """Row of each trial by number, from 1: the first one that is free when it starts."""
+    free: list[datetime] = []
+    rows = {}
+    for trial in sorted(trials, key=lambda trial: (_start(trial), trial.number)):
+        row = next((i for i, since in enumerate(free) if since <= _start(trial)), len(free))
+        free[row : row + 1] = [trial.datetime_complete or last]
+        rows[trial.number] = row + 1
+    return rows
 
 
 def _start(trial: FrozenTrial) -> datetime:
@@ -315,14 +333,23 @@ def varying(trials: Sequence[FrozenTrial]) -> list[str]:
     return sorted(found)
 
 
-def short_names(names: Sequence[str]) -> dict[str, str]:
-    """The shortest dotted endings that tell leaves apart: ``training.optimizer.lr`` is ``lr``."""
+def short_names(names: Sequence[str], branch: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """The shortest dotted endings that tell leaves apart: ``training.optimizer.lr`` is ``lr``.
+
+    Parameters
+    ----------
+    names : sequence of str
+    branch : mapping, optional
+        Choices that the figure is about anyway; leaves of other branches say whose they are: ``num_layers (part)``.
+    """
     found = {}
     for name in names:
         parts = name.split(".")
         endings = [".".join(parts[i:]) for i in reversed(range(len(parts)))]
         others = [other for other in names if other != name]
-        found[name] = next((e for e in endings if not any(o == e or o.endswith(f".{e}") for o in others)), name)
+        ending = next((e for e in endings if not any(o == e or o.endswith(f".{e}") for o in others)), name)
+        leaf, _, label = name.partition("]")[0].partition("[")
+        found[name] = f"{ending} ({label})" if label and "[" not in ending and leaf not in (branch or {}) else ending
     return found
 
 

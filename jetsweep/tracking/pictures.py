@@ -20,7 +20,11 @@ PAGE = "search.html"
 BRANCH = "model"
 """The leaf whose choices are architectures with spaces of their own."""
 
-_CONFIG = '{"displaylogo": false, "responsive": true, "toImageButtonOptions": {"format": "svg"}}'
+_CONFIG = (
+    '{"displaylogo": false, "responsive": true, "toImageButtonOptions": {"format": "svg"}, '
+    '"showSendToCloud": false, "plotlyServerURL": ""}'
+)
+"""plotly.js has a button that uploads the figure; data stay where they are."""
 
 _STYLE = (
     "body{font-family:sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222}"
@@ -91,7 +95,10 @@ def pictures(view: StudyView, records: Sequence[TrialRecord] = ()) -> Iterator[P
         yield _picture("Pareto front", caption, lambda: figures.pareto(view))
     yield from _parallels(view)
     yield from _importances(view)
-    caption = "When each trial ran and how it ended; a trial waits for its process before its first epoch."
+    caption = (
+        "When each trial ran and how it ended; a row holds trials that followed one another, so gaps are times with "
+        "fewer trials. A trial waits for its process before its first epoch."
+    )
     yield _picture("Timeline", caption, lambda: figures.timeline(view))
 
 

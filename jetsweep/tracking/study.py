@@ -96,19 +96,15 @@ def is_feasible(trial: FrozenTrial) -> bool:
 
 
 def study_path(sweep_dir: Path) -> Path:
-    """The journal of a sweep's study.
-
-    Raises
-    ------
-    TrackingError
-        If there is none.
-    """
+    """Where the journal of a sweep's study is, or would be."""
     from jetsweep.search.searcher import STUDY_FILE
 
-    path = sweep_dir / STUDY_FILE
-    if not path.is_file():
-        raise TrackingError(f"{sweep_dir}: expected a sweep with a study ({STUDY_FILE}), found none")
-    return path
+    return sweep_dir / STUDY_FILE
+
+
+def has_study(sweep_dir: Path) -> bool:
+    """Whether a folder holds a study; what was trained without a search has none."""
+    return study_path(sweep_dir).is_file()
 
 
 def read_storage(sweep_dir: Path) -> BaseStorage:
@@ -128,6 +124,8 @@ def read_storage(sweep_dir: Path) -> BaseStorage:
             raise TrackingError(f"{path}: only looked at; nothing is written to it from here")
 
     path = study_path(sweep_dir)
+    if not path.is_file():  # Optuna would make one
+        raise TrackingError(f"{sweep_dir}: expected a sweep with a study ({path.name}), found none")
     quiet_optuna()
     try:
         with warnings.catch_warnings():
