@@ -21,7 +21,7 @@ VERBS = {
     "sync": "Deliver sweeps to an MLflow store that was away or out of reach.",
     "evaluate": "Metrics and plots of a trained model on a dataset.",
     "predict": "Write the scores of a trained model beside the rows of a dataset.",
-    "ui": "Look at sweeps in the browser (MLflow).",
+    "ui": "Look at sweeps in the browser (MLflow, Optuna's dashboard).",
 }
 """Each verb is `app` in the module of its name."""
 

@@ -14,7 +14,9 @@ import numpy as np
 from jetsweep.tasks._base import Task, build_task
 from jetsweep.tracking import figures
 from jetsweep.tracking.compare import Comparison, compare_sweeps, with_uncertainty
+from jetsweep.tracking.pictures import write_pictures
 from jetsweep.tracking.results import read_history, trial_folder
+from jetsweep.tracking.study import has_study
 from jetsweep.training.checkpoint import read_spec, read_weights, write_file
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def write_trial_plots(trial_dir: Path) -> None:
 
 
 def write_report(sweep_dir: Path, metric: str) -> Comparison:
-    """Write ``compare.*`` and ``plots/`` of a sweep.
+    """Write ``compare.*`` and ``plots/`` of a sweep, with the pictures of its search if it had one.
 
     Parameters
     ----------
@@ -68,6 +70,8 @@ def write_report(sweep_dir: Path, metric: str) -> Comparison:
         made |= task.figures(arrays[winner.model])
         made |= task.comparison_figures(arrays)
     figures.save(made, sweep_dir / "plots")
+    if has_study(sweep_dir):
+        write_pictures(sweep_dir, comparison.records)
     return comparison
 
 

@@ -1,4 +1,4 @@
-"""MLflow's server on a local database, for as long as somebody looks."""
+"""Web pages on what sweeps left, for as long as somebody looks: MLflow's, and Optuna's dashboard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from socketserver import ThreadingMixIn
+from typing import IO, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from jetsweep.errors import TrackingError
 from jetsweep.tracking.client import ENVIRONMENT, is_reachable, local_uri, open_client, sqlite_path
@@ -73,6 +75,61 @@ def serve(runs_root: Path, port: int, show: Show) -> int:
         finally:
             server.terminate()
             server.wait()
+
+
+def serve_study(sweep_dir: Path, port: int, show: Callable[[str], None]) -> int:
+    """Run Optuna's dashboard on a sweep's study until it is interrupted; the study can be looked at, not changed.
+
+    Parameters
+    ----------
+    sweep_dir : Path
+        Of a sweep that runs or ran.
+    port : int
+        0 for any that is free.
+    show : callable
+        Called with the address once the dashboard answers.
+
+    Returns
+    -------
+    int
+        Exit code: 0 after an interrupt.
+
+    Raises
+    ------
+    TrackingError
+        If there is no study, the port is taken, or the dashboard is not installed.
+    """
+    from importlib.util import find_spec
+
+    from jetsweep.tracking.study import read_storage
+
+    if find_spec("optuna_dashboard") is None:
+        raise TrackingError(
+            "optuna-dashboard: expected it to be installed, it is not; get it with pip install 'jetsweep[dashboard]'"
+        )
+    storage = read_storage(sweep_dir)
+    from optuna_dashboard import wsgi
+
+    try:
+        server = make_server(HOST, port, wsgi(storage), _ThreadedServer, _QuietHandler)
+    except OSError as error:
+        raise TrackingError(f"port {port} of {HOST}: {error.strerror}; choose another with --port") from error
+    with server, _terminate_as_interrupt():
+        try:
+            show(f"http://{HOST}:{server.server_port}")
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+class _ThreadedServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: the terminal is not for every request."""
 
 
 @contextmanager
