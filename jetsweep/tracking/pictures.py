@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jetsweep.tracking import _search_figures as figures
 from jetsweep.tracking.results import TrialRecord
-from jetsweep.tracking.study import StudyView, is_feasible, read_study
+from jetsweep.tracking.study import StudyView, is_feasible, read_study, short
 from jetsweep.training.checkpoint import write_file
 
 if TYPE_CHECKING:
@@ -190,5 +190,5 @@ def _summary(view: StudyView) -> Iterator[str]:
         objective = view.objectives[0]
         choose = max if objective.mode == "max" else min
         best = choose(counted, key=lambda trial: trial.values[0])
-        leaves = ", ".join(f"{html.escape(n)} = {html.escape(figures.short(x))}" for n, x in best.params.items())
+        leaves = ", ".join(f"{html.escape(n)} = {html.escape(short(x))}" for n, x in best.params.items())
         yield f"Best: trial {best.number}, {html.escape(objective.metric)} = {best.values[0]:.5g}; {leaves}."

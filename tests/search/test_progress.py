@@ -15,7 +15,7 @@ def test_the_best_epoch_counts(mode, best):
     text = io.StringIO()
     progress = Progress(Console(file=text, width=200))
     progress.sweep_started(
-        SimpleNamespace(name="s", trials=1, concurrent=1, threads=2, objectives=(("val/auc", mode),))
+        SimpleNamespace(name="s", trials=1, concurrent=1, threads=2, notes=(), objectives=(("val/auc", mode),))
     )
     experiment = SimpleNamespace(model=SimpleNamespace(name="pfn"), training=SimpleNamespace(epochs=3))
     progress.trial_started(0, {"model.width": 8}, experiment, Path())

@@ -220,8 +220,8 @@ def test_another_objective_is_refused(make_template, tmp_path, earlier):
 
 def test_a_sweep_that_is_not_there(make_template, tmp_path, earlier):
     earlier()
-    template = make_template("search.start.sweep=olt", sampler="tpe")
-    with pytest.raises(ExperimentError, match=r"search\.start\.sweep: .*, found 'olt', did you mean 'old'\?$"):
+    template = make_template("search.start.sweep=oldd", sampler="tpe")
+    with pytest.raises(ExperimentError, match=r"search\.start\.sweep: .*, found 'oldd', did you mean 'old'\?$"):
         find_earlier(template, tmp_path / "runs")
     by_path = make_template(f"search.start.sweep={tmp_path / 'runs' / 'old'}", sampler="tpe")
     assert find_earlier(by_path, tmp_path / "nowhere") == tmp_path / "runs" / "old"
