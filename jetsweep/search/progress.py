@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from jetsweep.experiment.schema import Experiment
+    from jetsweep.search.repeats import Repeat
 
 _ROWS = 20
-_STYLE = {"COMPLETE": "green", "PRUNED": "yellow", "FAILED": "red", "running": "cyan"}
+_STYLE = {"COMPLETE": "green", "PRUNED": "yellow", "FAILED": "red", "STOPPED": "yellow", "running": "cyan"}
 
 
 class _Row:
@@ -91,6 +92,15 @@ class Progress:
                 highlight=False,
                 soft_wrap=True,
             )
+
+    def repeat_ended(self, repeat: Repeat, status: TrialStatus, folder: Path, error: str | None) -> None:
+        self.console.print(
+            f"repeat {repeat.index + 1} of trial {repeat.origin} {status.lower()} (seed {repeat.seed})"
+            + (f": {error}" if error else ""),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
     def sweep_ended(self, status: SweepStatus) -> None:
         if self.live is not None:

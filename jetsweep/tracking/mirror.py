@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jetsweep.training.reporter import Metrics
 
-RUN_STATUS: dict[str, str] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED"}
+RUN_STATUS: dict[str, str] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED", "STOPPED": "KILLED"}
 SWEEP_RUN_STATUS: dict[str, str] = {"FINISHED": "FINISHED", "STOPPED": "KILLED", "FAILED": "FAILED", "KILLED": "KILLED"}
 
 TRIAL_FILES = ("experiment.json", PARAMS, OUTCOME, "result.json", "history.jsonl")
