@@ -11,9 +11,10 @@ from ray.tune import Callback
 from jetsweep.errors import JetsweepError, ResourceError
 from jetsweep.search.budget import Clock, found_enough
 from jetsweep.search.listener import SweepListener
+from jetsweep.search.lock import STOP_FILE, ask_to_stop
 from jetsweep.search.repeat_run import RepeatSearcher
 from jetsweep.search.searcher import StudySearcher
-from jetsweep.search.trial import REPORTED, STOP_FILE, ask_to_stop
+from jetsweep.search.trial import REPORTED
 from jetsweep.search.trials import Trial
 
 _LOOK_S = 0.5

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jetsweep.experiment.schema import Experiment
     from jetsweep.experiment.template import ExperimentTemplate
     from jetsweep.search.repeats import Repeat
+    from jetsweep.search.trials import Trial
 
 TrialStatus = Literal["COMPLETE", "PRUNED", "FAILED", "STOPPED"]
 """COMPLETE: trained to its budget or patience; PRUNED: ended early by a scheduler or NaN; FAILED: crashed; STOPPED: not
@@ -40,6 +41,8 @@ class SweepInfo:
     objectives : sequence of (metric, mode)
     notes : sequence of str
         What a user should know before it begins.
+    ended : sequence of Trial
+        Trials that an earlier driver closed, by number.
     """
 
     name: str
@@ -51,6 +54,7 @@ class SweepInfo:
     threads: int
     objectives: Sequence[tuple[str, str]]
     notes: Sequence[str] = ()
+    ended: Sequence[Trial] = ()
 
 
 class SweepListener(Protocol):

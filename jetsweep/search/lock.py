@@ -16,6 +16,9 @@ from jetsweep.errors import SweepBusyError
 
 LOCK_FILE = "driver.lock"
 
+STOP_FILE = ".stop"
+"""Asks the driver of a sweep and all its trials to save and end."""
+
 BEAT_S, SILENT_S = 10.0, 120.0
 """How often a driver touches its lock, and after how long without it a driver on another machine counts as dead."""
 
@@ -70,7 +73,7 @@ def who_drives(sweep_dir: Path) -> Driver | None:
 
 @contextlib.contextmanager
 def driving(sweep_dir: Path) -> Iterator[None]:
-    """Be the only driver of a sweep.
+    """Be the only driver of a sweep; a process that is one already stays it.
 
     Raises
     ------
@@ -78,6 +81,9 @@ def driving(sweep_dir: Path) -> Iterator[None]:
         If another process is, naming it.
     """
     path, mine = Path(sweep_dir) / LOCK_FILE, this_process()
+    if who_drives(sweep_dir) == mine:
+        yield
+        return
     mark = path.with_name(f"{LOCK_FILE}.{mine.host}.{mine.pid}")
     mark.write_text(json.dumps(asdict(mine)))
     try:
@@ -87,7 +93,7 @@ def driving(sweep_dir: Path) -> Iterator[None]:
                 break
             except FileExistsError:
                 other = who_drives(sweep_dir)
-                if other is not None and other != mine:
+                if other is not None:
                     raise SweepBusyError(
                         f"{sweep_dir}: {other} runs this sweep; wait for its end, or end it with "
                         f"`jetsweep stop {Path(sweep_dir).name}`"
@@ -95,6 +101,8 @@ def driving(sweep_dir: Path) -> Iterator[None]:
                 path.unlink(missing_ok=True)
     finally:
         mark.unlink(missing_ok=True)
+    stop_file = Path(sweep_dir) / STOP_FILE
+    stop_file.unlink(missing_ok=True)  # it was meant for an earlier driver
     over = threading.Event()
     beat = threading.Thread(target=_beat, args=(path, over), name="jetsweep-lock", daemon=True)
     beat.start()
@@ -103,7 +111,14 @@ def driving(sweep_dir: Path) -> Iterator[None]:
     finally:
         over.set()
         beat.join()
+        stop_file.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
+
+
+def ask_to_stop(sweep_dir: Path) -> None:
+    """Ask all trials of a sweep to save and end."""
+    with contextlib.suppress(OSError):  # a full disk; its driver knows all the same
+        (Path(sweep_dir) / STOP_FILE).touch()
 
 
 def _beat(path: Path, over: threading.Event) -> None:

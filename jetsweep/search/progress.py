@@ -113,7 +113,7 @@ class Progress:
         from rich.text import Text
 
         assert self.info is not None
-        done = sum(row.state != "running" for row in self.rows.values())
+        done = len(self.info.ended) + sum(row.state != "running" for row in self.rows.values())
         table = Table(title=f"{self.info.name}: {done} of {self.info.trials} trials ended", title_justify="left")
         for name in ("trial", "model", "state", "epoch", *(metric for metric, _ in self.info.objectives), "s"):
             table.add_column(name, justify="left" if name in ("model", "state") else "right", no_wrap=True)

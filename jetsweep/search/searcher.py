@@ -16,13 +16,15 @@ from ray.tune.search import Searcher
 from jetsweep.errors import ExperimentError, JetsweepError
 from jetsweep.search.best import own_trials
 from jetsweep.search.constraints import Infeasible, OutcomeConstraints
+from jetsweep.search.lock import STOP_FILE
 from jetsweep.search.samplers import LEARNS_FROM_PRUNED
 from jetsweep.search.schedulers import TIME, VALUE
 from jetsweep.search.space import grid_points, suggest
-from jetsweep.search.trial import STOP_FILE
 from jetsweep.search.trials import ENDED_AS, Trial, catch_up, ended_trial
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from jetsweep.experiment.template import ExperimentTemplate
 
 _MAX_INVALID = 200
@@ -74,8 +76,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if self.search.sampler == "grid":
             self._queue_grid(trials)
         self._read_study()
+        self.num_continued = len(self.unfinished)
         self.generation = self._generation_size(concurrent) if self.search.deterministic else 0
-        if self.generation and self.unfinished:
+        if self.generation and self.num_asked % self.generation:
             self._complete_generation()
 
     trials: dict[str, Trial]
@@ -99,21 +102,21 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 asked = optuna.trial.Trial(self.study, frozen._trial_id)
                 trial = self._draw(asked)
                 if trial is not None:
-                    self._continue(trial)
+                    self._continue(trial, frozen)
                     self.unfinished.append(trial)
             elif frozen.user_attrs.get("stopped_because") in ENDED_AS:
                 self.ended.append(ended_trial(frozen, self.template, self._folder(frozen.number)))
             elif frozen.state.is_finished() and self.search.sampler == "grid":
                 self.limit -= 1  # a point that was not valid
 
-    def _continue(self, trial: Trial) -> None:
+    def _continue(self, trial: Trial, frozen: FrozenTrial) -> None:
         """Judge what a trial wrote down and nobody judged; an earlier verdict holds."""
         assert trial.asked is not None
         if len(self.search.objectives) > 1:
             return
-        last = catch_up(trial, self.search.objectives[0].metric)
+        last = catch_up(trial, self.search.objectives[0].metric, frozen.intermediate_values)
         if last is not None and not last.get("stopped_because"):
-            verdict = trial.asked.user_attrs.get(_ASKED) or (self.search.scheduler != "none" and self._prunes(trial))
+            verdict = frozen.user_attrs.get(_ASKED) or (self.search.scheduler != "none" and self._prunes(trial))
             trial.asked_by = "scheduler" if verdict else ""
 
     def _generation_size(self, concurrent: int) -> int:

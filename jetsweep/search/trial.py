@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from jetsweep.training.reporter import Metrics, Reporter
     from jetsweep.training.run import TrainResult
 
-STOP_FILE = ".stop"
-"""In a sweep's folder: asks all its trials to save and end."""
-
 ERROR_FILE = "error.txt"
 FINAL, REPORTED, ENDED, ERROR = "final", "reported", "ended", "error"
 
@@ -189,12 +186,6 @@ class TrialActor(Trainable):  # type: ignore[misc]
     def _finish(self) -> None:
         self.request_stop("interrupted")
         self.thread.join()
-
-
-def ask_to_stop(sweep_dir: Path) -> None:
-    """Ask all trials of a sweep to save and end."""
-    with contextlib.suppress(OSError):  # a full disk
-        (sweep_dir / STOP_FILE).touch()
 
 
 def describe(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,12 +125,25 @@ def ended_trial(frozen: FrozenTrial, template: ExperimentTemplate, folder: Path)
     )
 
 
-def catch_up(trial: Trial, metric: str) -> dict[str, Any] | None:
-    """Tell the study about epochs that the trial wrote down and an earlier driver did not hear of; the last of them."""
+def catch_up(trial: Trial, metric: str, heard: Collection[int]) -> dict[str, Any] | None:
+    """Tell the study about epochs that a trial wrote down and an earlier driver did not hear of.
+
+    Parameters
+    ----------
+    trial : Trial
+    metric : str
+    heard : collection of int
+        Epochs that the study has.
+
+    Returns
+    -------
+    dict or None
+        The last epoch that the trial wrote down.
+    """
     assert trial.asked is not None
     rows = read_history(trial.folder / "history.jsonl")
     for row in rows:
         value = float(row.get(metric, math.nan))
-        if math.isfinite(value):
+        if math.isfinite(value) and row["epoch"] not in heard:
             trial.asked.report(value, int(row["epoch"]))
     return dict(rows[-1]) if rows else None

@@ -18,12 +18,12 @@ from jetsweep.search.cluster import quiet
 from jetsweep.search.concurrency import Concurrency, cluster_nodes, plan_concurrency
 from jetsweep.search.follower import Follower
 from jetsweep.search.listener import SweepInfo, SweepListener, SweepStatus
-from jetsweep.search.lock import driving
+from jetsweep.search.lock import ask_to_stop, driving
 from jetsweep.search.repeat_run import RepeatEvents, RepeatSearcher, planned_repeats
 from jetsweep.search.schedulers import AskingScheduler
 from jetsweep.search.searcher import StudySearcher
 from jetsweep.search.study import open_study
-from jetsweep.search.trial import STOP_FILE, TrainFunction, ask_to_stop, trial_actor
+from jetsweep.search.trial import TrainFunction, trial_actor
 from jetsweep.search.trials import Trial
 from jetsweep.search.warm_start import warm_start
 
@@ -100,8 +100,6 @@ def run_sweep(
     plan = concurrency or plan_concurrency(cluster_nodes(), template.example.resources, search.trials)
     sweep_dir.mkdir(parents=True, exist_ok=True)
     with driving(sweep_dir):
-        stop_file = sweep_dir / STOP_FILE
-        stop_file.unlink(missing_ok=True)
         study = open_study(sweep_dir, search, _most_epochs(template))
         notes = warm_start(study, template, sweep_dir.parent).sentences()
         searcher = StudySearcher(study, template, sweep_dir, data_root, search.trials, plan.threads, plan.trials)
@@ -109,9 +107,7 @@ def run_sweep(
         follower = Follower(searcher, listener, clock, start_timeout_s)
         status: SweepStatus = "FAILED"
         try:
-            listener.sweep_started(
-                _info(template, sweep_dir, data_root, searcher.limit, plan, [*_taken_up(searcher), *notes])
-            )
+            listener.sweep_started(_info(searcher, plan, [*_taken_up(searcher), *notes]))
             with _interrupt_once(searcher, sweep_dir):
                 _tune(template, searcher, follower, plan, train)
                 if not searcher.stopping and search.repeats is not None:
@@ -122,7 +118,6 @@ def run_sweep(
                 follower.ended(trial)
             clock.write()
             listener.sweep_ended(status)
-            stop_file.unlink(missing_ok=True)
             shutil.rmtree(sweep_dir / _TUNE_FOLDER, ignore_errors=True)
     trials = tuple(searcher.all_trials)
     why = searcher.stopped_by or searcher.enough
@@ -131,10 +126,10 @@ def run_sweep(
 
 def _taken_up(searcher: StudySearcher) -> list[str]:
     """What is told about a sweep that is resumed."""
-    if not searcher.ended and not searcher.unfinished:
+    if not searcher.ended and not searcher.num_continued:
         return []
-    number = len(searcher.unfinished)
-    return [f"Resumed: {len(searcher.ended)} trials ended before, {number} go on from their last checkpoint"]
+    ended, going_on = len(searcher.ended), searcher.num_continued
+    return [f"Resumed: {ended} ended before, {going_on} to go on from their last checkpoint"]
 
 
 def _repeat(
@@ -157,12 +152,18 @@ def _repeat(
             follower.ended(run)
 
 
-def _info(
-    template: ExperimentTemplate, sweep_dir: Path, data_root: Path, trials: int, plan: Concurrency, notes: list[str]
-) -> SweepInfo:
-    objectives = tuple((objective.metric, objective.mode) for objective in template.search.objectives)
+def _info(searcher: StudySearcher, plan: Concurrency, notes: list[str]) -> SweepInfo:
     return SweepInfo(
-        sweep_dir.name, template, sweep_dir, data_root, trials, plan.trials, plan.threads, objectives, notes
+        searcher.sweep_dir.name,
+        searcher.template,
+        searcher.sweep_dir,
+        searcher.data_root,
+        searcher.limit,
+        plan.trials,
+        plan.threads,
+        tuple((objective.metric, objective.mode) for objective in searcher.search.objectives),
+        notes,
+        tuple(searcher.ended),
     )
 
 

@@ -110,6 +110,9 @@ class Tracker:
         tags = {"jetsweep.concurrent_trials": str(info.concurrent), "jetsweep.trials": str(info.trials)}
         with suppress(JetsweepError):  # a full disk; the tags are worth no sweep
             add_tags(self.sweep_dir, tags)
+        for trial in info.ended:  # the earlier driver may have died before it wrote how
+            if not (trial.folder / OUTCOME).exists() and trial.status is not None:
+                self.trial_ended(trial.number, trial.status, trial.stopped_because, trial.folder, trial.error)
         self._mark(_SWEEP)
 
     def trial_started(self, number: int, params: Mapping[str, Any], experiment: Experiment, trial_dir: Path) -> None:
