@@ -184,7 +184,7 @@ def _kill_node(hurt: Hurt, driver: subprocess.Popen[bytes]) -> None:
 
 FAULTS: dict[str, Fault] = {
     "worker": _kill_one("RayTrainWorker"),
-    "trial": _kill_one("TrialActor"),
+    "trial": _kill_one("ResourceTrainable"),
     "controller": _kill_one("TrainController"),
     "driver": _kill_driver,
     "node": _kill_node,
