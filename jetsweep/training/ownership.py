@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jetsweep.errors import JetsweepError
+from jetsweep.training.disk import write_error
 
 OWNER = "owner.json"
 HEARTBEAT_S = 10.0
@@ -155,7 +156,7 @@ def _claim(path: Path, me: Owner) -> Owner | None:
             temporary.write_text(json.dumps(asdict(me)))
             os.replace(temporary, path)
     except OSError as error:
-        raise JetsweepError(f"{path}: cannot be written: {error.strerror}") from error
+        raise write_error(f"{path}: cannot be written: {error.strerror}", error) from error
     return None
 
 

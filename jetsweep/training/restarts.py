@@ -7,7 +7,7 @@ import os
 from datetime import datetime, timezone
 from pathlib import Path
 
-from jetsweep.errors import JetsweepError
+from jetsweep.training.disk import write_error
 
 RESTARTS = "restarts.jsonl"
 
@@ -29,7 +29,7 @@ def note_restart(workdir: Path, reason: str) -> int:
 
     Raises
     ------
-    JetsweepError
+    DiskFull, JetsweepError
         If it cannot be written: restarts that are not counted could go on for ever.
     """
     path = Path(workdir) / RESTARTS
@@ -41,7 +41,7 @@ def note_restart(workdir: Path, reason: str) -> int:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise JetsweepError(f"{path}: cannot be written: {error.strerror}") from error
+        raise write_error(f"{path}: cannot be written: {error.strerror}", error) from error
     return restarts(workdir)
 
 
