@@ -90,8 +90,10 @@ class PatientDisk:
         return False
 
     def _listen(self, until: float) -> None:
-        while not self.gave_up and time.monotonic() < until:
+        while True:
             if self.stop_requested is not None and self.stop_requested():
                 self.gave_up = True
-            else:
-                time.sleep(_LISTEN_S)
+                return
+            if time.monotonic() >= until:
+                return
+            time.sleep(_LISTEN_S)

@@ -1,8 +1,8 @@
 """Worker groups of Ray Train V2: how one is started, why it ended, and how nothing is left of it.
 
-Ray removes a dead controller's placement group by a detached actor that asks the dashboard whether the controller lives;
-clusters without a dashboard keep such a group for ever, and the actor as well. Here the driver removes it, and asks the
-head's own tables, which every cluster has.
+Ray removes a dead controller's placement group by a detached actor that asks the dashboard whether the controller
+lives; clusters without a dashboard keep such a group for ever, and the actor as well. Here the driver removes it, and
+asks the head's own tables, which every cluster has.
 """
 
 from __future__ import annotations

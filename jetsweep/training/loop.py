@@ -18,8 +18,8 @@ from jetsweep.errors import JetsweepError
 from jetsweep.tasks._base import Phase, Task
 from jetsweep.training.checkpoint import load_weights, read_state, read_weights, recover, save_checkpoint
 from jetsweep.training.config import TrainingConfig, TrialSpec
-from jetsweep.training.ema import MovingAverage
 from jetsweep.training.disk import PatientDisk
+from jetsweep.training.ema import MovingAverage
 from jetsweep.training.evaluate import Batches, autocast, evaluate
 from jetsweep.training.history import History
 from jetsweep.training.optimizers import build_optimizers

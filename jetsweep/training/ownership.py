@@ -1,8 +1,8 @@
 """One process trains in a trial's folder; the next one waits until it is gone.
 
 A process killed a moment ago, or cut off from its cluster, may still write when its successor begins. The owner is
-named in ``owner.json``. On the same machine the kernel knows whether it still lives; an owner elsewhere touches the file
-every few seconds and counts as dead when it has stopped doing so.
+named in ``owner.json``. On the same machine the kernel knows whether it still lives; an owner elsewhere touches the
+file every few seconds and counts as dead when it has stopped doing so.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jetsweep.training.disk import write_error
@@ -33,7 +33,7 @@ def note_restart(workdir: Path, reason: str) -> int:
         If it cannot be written: restarts that are not counted could go on for ever.
     """
     path = Path(workdir) / RESTARTS
-    row = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "reason": reason}
+    row = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:

@@ -211,9 +211,7 @@ def _train(
 
 
 @contextmanager
-def _ownership(
-    workdir: Path, world: World, stop_requested: Callable[[], bool] | None
-) -> Iterator[Ownership | None]:
+def _ownership(workdir: Path, world: World, stop_requested: Callable[[], bool] | None) -> Iterator[Ownership | None]:
     """Let rank 0 own the folder; all ranks learn it if another process does."""
     error: JetsweepError | None = None
     with ExitStack() as stack:
@@ -231,8 +229,8 @@ def _ownership(
         yield entered[0] if entered else None
 
 
-def _forget(workdir: Path) -> None:
-    """Remove what a new attempt could take for its own."""
+def forget(workdir: Path) -> None:
+    """Remove what a new attempt could take for its own; the folder has to be owned."""
     for name in ("last", "best"):
         discard(workdir / "checkpoints" / name)
     for name in ("history.jsonl", RESTARTS):

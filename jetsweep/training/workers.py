@@ -304,9 +304,7 @@ def worker_resources(spec: TrialSpec, use_gpu: bool | None = None) -> dict[str, 
     return {"CPU": spec.resources.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
 
 
-def _wait_for_room(
-    workers: int, worker: dict[str, float], until: float, stop_requested: Callable[[], bool]
-) -> None:
+def _wait_for_room(workers: int, worker: dict[str, float], until: float, stop_requested: Callable[[], bool]) -> None:
     """Wait until the cluster could hold the workers, as it may not after the loss of a node."""
     while True:
         try:
