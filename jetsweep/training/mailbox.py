@@ -47,9 +47,9 @@ class Mailbox:
         await self.answers.put(stop)
 
     async def request_stop(self) -> bool:
-        """Make the workers stop at their next question; returns whether there are any to ask."""
+        """Make the workers stop at their next question; returns whether there is only a controller that can be ended."""
         self.stop = True
-        return self.training
+        return bool(self.controllers) and not self.training
 
     async def stop_requested(self) -> bool:
         """Whether the driver wants to stop."""

@@ -269,17 +269,16 @@ def _drive(
     asked = False
     try:
         while thread.is_alive():
-            if not asked and stop_requested():
-                asked = True
-                if not ray.get(mailbox.request_stop.remote()):
-                    raise _StoppedBeforeTraining
+            asked = asked or stop_requested()
+            if asked and ray.get(mailbox.request_stop.remote()):
+                raise _StoppedBeforeTraining
             taken = ray.get(mailbox.take.remote(_POLL_S))
             if taken is None:
                 continue
             metrics, checkpoint = taken
             stop = reports(metrics, None if checkpoint is None else Path(checkpoint))
             ray.get(mailbox.answer.remote(bool(stop)))
-    except ray.exceptions.RayError as error:  # the mailbox is gone, and workers cannot go on without it
+    except ray.exceptions.RayError as error:  # the mailbox is gone, and neither workers nor controller go on without it
         problem.append(error)
     except _StoppedBeforeTraining:
         raise
@@ -290,8 +289,7 @@ def _drive(
             ray.get(mailbox.answer.remote(True))
         thread.join()
         raise
-    if not problem:
-        thread.join()
+    thread.join()
     return outcome, problem[0] if problem else None
 
 
