@@ -144,7 +144,7 @@ def tear_down(mailbox: Any) -> tuple[list[Fault], bool]:
         creators.add(controller._actor_id.hex())
     end = time.monotonic() + _GONE_S
     while time.monotonic() < end:
-        alive = any(ray._private.state.actors(creator).get("State") != "DEAD" for creator in creators)
+        alive = any(ray._private.state.actors(creator).get("State", "DEAD") != "DEAD" for creator in creators)
         if not _remove_groups(lambda group: group.creator_actor_id.hex() in creators) and not alive:
             break
         time.sleep(_POLL_S)
@@ -173,7 +173,9 @@ def _remove_groups(unwanted: Callable[[Any], bool]) -> int:
     # what `ray.util.placement_group_table` reads; that function leaves the creator out
     for content in ray._private.state.state._connect_and_get_accessor().get_placement_group_table():
         group = PlacementGroupTableData.FromString(content)
-        if group.state != PlacementGroupTableData.REMOVED and group.creator_actor_id and unwanted(group):
+        if ray.ActorID(group.creator_actor_id).is_nil():  # made by a driver, which counts as a dead actor
+            continue
+        if group.state != PlacementGroupTableData.REMOVED and unwanted(group):
             found += 1
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
     return found

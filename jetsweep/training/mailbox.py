@@ -47,7 +47,7 @@ class Mailbox:
         await self.answers.put(stop)
 
     async def request_stop(self) -> bool:
-        """Make the workers stop at their next question; returns whether there is only a controller that can be ended."""
+        """Make the workers stop at their next question; returns whether there is a controller and no worker yet."""
         self.stop = True
         return bool(self.controllers) and not self.training
 

@@ -21,11 +21,11 @@ class OutOfMemory(JetsweepError):
     Parameters
     ----------
     message : str
-    smaller : TrainingConfig or None
+    smaller : TrainingConfig, optional
         What to go on with from the last checkpoint, if the trial wants that: the same batch in smaller pieces.
     """
 
-    def __init__(self, message: str, smaller: TrainingConfig | None) -> None:
+    def __init__(self, message: str, smaller: TrainingConfig | None = None) -> None:
         super().__init__(message)
         self.smaller = smaller
 

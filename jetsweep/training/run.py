@@ -129,17 +129,19 @@ def train(
         If data, task, model or machine do not allow the trial; a NaN loss is no error but "diverged".
     """
     world, workdir = world or World.alone(), Path(workdir)
+    _check_machine(spec, world)
     with _ownership(workdir, world, stop_requested) as ownership:
         if world.is_first and not resume:
             forget(workdir)
-        world.barrier()
+        if world.is_first:
+            recover(workdir / "checkpoints" / "last")
+        world.barrier()  # the others shall find what rank 0 has put right
 
         def stop() -> bool:
             if ownership is not None:
                 ownership.require()
             return stop_requested is not None and stop_requested()
 
-        _check_machine(spec, world)
         used = _continued(spec, workdir / "checkpoints" / "last")
         while True:
             try:
