@@ -204,3 +204,32 @@ def test_a_stop_before_any_worker_runs(ray_cluster, spec, data_root, tmp_path):
     result = run(spec(), tmp_path, data_root, stop_requested=lambda: True)
     assert (result.stopped_because, result.epoch, result.best["epoch"]) == ("asked", 1, 1)
     assert result.parameters > 0
+
+
+def test_only_groups_of_dead_actors_are_orphans(ray_cluster):
+    import ray
+    from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+
+    from jetsweep.training.groups import remove_orphaned_groups
+
+    class Maker:
+        def make(self):
+            self.group = placement_group([{"CPU": 0.1}])
+            return self.group.id.hex()
+
+    makers = [ray.remote(num_cpus=0)(Maker).remote() for _ in range(2)]
+    orphan, kept = ray.get([maker.make.remote() for maker in makers])
+    mine = placement_group([{"CPU": 0.1}])
+    ray.kill(makers[0])
+    while not remove_orphaned_groups():  # the head learns of the death in a moment
+        pass
+    states = {name: group["state"] != "REMOVED" for name, group in placement_group_table().items()}
+    assert (states[kept], states[mine.id.hex()]) == (True, True)
+    while placement_group_table()[orphan]["state"] != "REMOVED":
+        pass
+    ray.kill(makers[1])
+    while not remove_orphaned_groups():
+        pass
+    remove_placement_group(mine)
+    while placement_group_table(mine)["state"] != "REMOVED":
+        pass
