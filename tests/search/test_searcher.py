@@ -53,7 +53,7 @@ def test_a_seed_repeats_its_proposals(make_template, tmp_path):
 
 
 def test_how_trials_are_told(make_template, tmp_path):
-    searcher = make_searcher(make_template(trials=6, sampler="tpe"), tmp_path)
+    searcher = make_searcher(make_template("resources.max_restarts=0", trials=6, sampler="tpe"), tmp_path)
     for i in range(6):
         searcher.suggest(str(i))
         searcher.judge(str(i), {"epoch": 1, "objective": 0.5 + 0.01 * i})
