@@ -74,6 +74,14 @@ class TerminatorConfig(_Settings):
     min_gain: NonNegativeFloat = Field(0.0, description="What counts as better: a gain of more than this.")
 
 
+class PbtConfig(_Settings):
+    """Population-based training: weak trials go on from strong ones, with settings near theirs."""
+
+    interval: PositiveInt = Field(2, description="Epochs between two comparisons of the trials.")
+    quantile: float = Field(0.25, gt=0.0, le=0.5, description="Share of trials that count as weak, and as strong.")
+    resample: float = Field(0.25, ge=0.0, le=1.0, description="Probability that a leaf is drawn anew.")
+
+
 class SearchConfig(_Settings):
     """How the sweep proposes and stops trials."""
 
@@ -81,7 +89,7 @@ class SearchConfig(_Settings):
     sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2", "grid", "qmc"] = Field(
         "tpe", description="How parameters are proposed."
     )
-    scheduler: Literal["asha", "hyperband", "median", "none"] = Field(
+    scheduler: Literal["asha", "hyperband", "median", "pbt", "none"] = Field(
         "asha", description="How weak trials are stopped early; none where there are several objectives."
     )
     objectives: tuple[Objective, ...] = Field((Objective(),), min_length=1, description="What is optimised.")
@@ -104,6 +112,7 @@ class SearchConfig(_Settings):
     seed: NonNegativeInt = Field(0, description="Seed of the sampler.")
     grace_epochs: PositiveInt = Field(1, description="Epochs that every trial gets before it may be stopped.")
     reduction_factor: int = Field(3, ge=2, description="ASHA and HyperBand keep one in so many trials at each rung.")
+    pbt: PbtConfig = Field(PbtConfig(), description="How population-based training changes trials; scheduler pbt.")
     budget: BudgetConfig = Field(BudgetConfig(), description="What the sweep may take; it can be resumed with more.")
     terminator: TerminatorConfig | None = Field(None, description="End the sweep when it finds no better trials.")
     deterministic: bool = Field(
@@ -114,9 +123,12 @@ class SearchConfig(_Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _schedule_one_objective(cls, values: Any) -> Any:
-        several = isinstance(values, dict) and len(values.get("objectives", ())) > 1
-        return {"scheduler": "none", **values} if several else values
+    def _fitting_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        several, pbt = len(values.get("objectives", ())) > 1, values.get("scheduler") == "pbt"
+        # what PBT ends with is not what was drawn, so nothing can be learned from it about what to draw
+        return {**({"scheduler": "none"} if several else {}), **({"sampler": "random"} if pbt else {}), **values}
 
     @model_validator(mode="after")
     def _is_possible(self) -> SearchConfig:
@@ -124,6 +136,11 @@ class SearchConfig(_Settings):
             raise ValueError(f"scheduler: expected none with several objectives, found {self.scheduler}")
         if len(self.objectives) > 1 and self.terminator is not None:
             raise ValueError("terminator: expected a single objective, found several")
+        if self.scheduler == "pbt" and self.sampler not in ("random", "qmc", "grid"):
+            raise ValueError(
+                "sampler: expected one that does not learn (random, qmc, grid) beside pbt, which changes settings "
+                f"while trials train, found {self.sampler}"
+            )
         if self.deterministic and self.budget != BudgetConfig():
             raise ValueError("deterministic: expected no budget of hours beside it, which no two runs spend alike")
         return self

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+if TYPE_CHECKING:
+    from jetsweep.search.pbt import Order
 
 TIME, VALUE = "epoch", "objective"
 """Keys of a result that schedulers read. Tune's `training_iteration` counts reports, which a restart repeats."""
 
-Judge = Callable[[str, dict[str, Any]], bool]
-"""Takes Tune's name of a trial and a result; tells whether the trial shall stop."""
+Judge = Callable[[str, dict[str, Any]], "bool | Order"]
+"""Takes Tune's name of a trial and a result; tells whether the trial shall stop, or what it takes from another one."""
 
 
 class AskingScheduler(FIFOScheduler):  # type: ignore[misc]
@@ -33,6 +37,10 @@ class AskingScheduler(FIFOScheduler):  # type: ignore[misc]
         self.judge = judge
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if self.judge(trial.trial_id, result):
-            trial.temporary_state.ray_actor.request_stop.remote("scheduler")
+        verdict = self.judge(trial.trial_id, result)
+        actor = trial.temporary_state.ray_actor
+        if verdict is True:
+            actor.request_stop.remote("scheduler")
+        elif verdict:
+            actor.request_exploit.remote(asdict(verdict.exploit), verdict.experiment.trial_spec().model_dump_json())
         return str(TrialScheduler.CONTINUE)

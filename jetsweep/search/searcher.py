@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from jetsweep.errors import ExperimentError, JetsweepError
 from jetsweep.search.best import own_trials
 from jetsweep.search.constraints import Infeasible, OutcomeConstraints
 from jetsweep.search.lock import STOP_FILE
+from jetsweep.search.pbt import EXPLOITS, Order, order_for, require_changeable
 from jetsweep.search.samplers import LEARNS_FROM_PRUNED
 from jetsweep.search.schedulers import TIME, VALUE
 from jetsweep.search.space import grid_points, suggest
@@ -73,6 +75,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self.constraints = OutcomeConstraints(self.search, data_root)
         self.ended: list[Trial] = []
         self.unfinished: deque[Trial] = deque()
+        require_changeable(template)
         if self.search.sampler == "grid":
             self._queue_grid(trials)
         self._read_study()
@@ -114,8 +117,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         assert trial.asked is not None
         if len(self.search.objectives) > 1:
             return
+        if frozen.user_attrs.get(EXPLOITS):
+            trial.remember(frozen.user_attrs[EXPLOITS][-1], self.template, self.sweep_dir)
         last = catch_up(trial, self.search.objectives[0].metric, frozen.intermediate_values)
-        if last is not None and not last.get("stopped_because"):
+        if last is None or last.get("stopped_because"):
+            return
+        if self.search.scheduler == "pbt":
+            if trial.exploit is None or trial.exploit.epoch < last["epoch"]:
+                self._exploits(trial, int(last["epoch"]))
+        else:
             verdict = frozen.user_attrs.get(_ASKED) or (self.search.scheduler != "none" and self._prunes(trial))
             trial.asked_by = "scheduler" if verdict else ""
 
@@ -156,7 +166,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             "threads": self.threads,
             "asked_by": trial.asked_by,
             # else the moment at which the driver answers would decide how far a stopped trial gets
-            "patient": self.search.deterministic,
+            "patient": self.search.deterministic or self.search.scheduler == "pbt",
+            "exploit": asdict(trial.exploit) if trial.exploit is not None else None,
         }
 
     def _next(self) -> Trial | str | None:
@@ -218,6 +229,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 self._problem = str(error)
                 self._tell_unfit(asked, error)
                 return None
+        if self.search.scheduler == "pbt":
+            training = experiment.training.model_copy(update={"snapshot_every": self.search.pbt.interval})
+            experiment = experiment.model_copy(update={"training": training})
         return Trial(asked.number, params, experiment, self._folder(asked.number), asked)
 
     def _folder(self, number: int) -> Path:
@@ -236,16 +250,30 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         worst = None if self.search.sampler in LEARNS_FROM_PRUNED else self._worst()
         self.study.tell(asked, worst, TrialState.PRUNED if worst is None else TrialState.COMPLETE)
 
-    def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Tell the study an epoch; returns whether the scheduler wants the trial to stop."""
+    def judge(self, trial_id: str, result: dict[str, Any]) -> bool | Order:
+        """Tell the study an epoch; returns whether the scheduler wants the trial to stop, or to go on from another."""
         trial, value = self.trials[trial_id], result.get(VALUE, math.nan)
         if len(self.search.objectives) > 1 or trial.asked is None or not math.isfinite(value):
             return False
         self._report(trial.asked, value, int(result[TIME]))
+        if self.search.scheduler == "pbt":
+            return self._exploits(trial, int(result[TIME])) or False
         if self.search.scheduler == "none" or trial.asked_by or not self._prunes(trial):
             return False
         trial.asked_by = "scheduler"
         return True
+
+    def _exploits(self, trial: Trial, epoch: int) -> Order | None:
+        """What a trial takes from another one now; the study learns it before the trial does."""
+        assert trial.asked is not None
+        if epoch >= trial.experiment.training.epochs:
+            return None
+        order = order_for(trial.number, epoch, own_trials(self.study), self.template, self.sweep_dir)
+        if order is not None:
+            trial.follow(order)
+            before = trial.asked.user_attrs.get(EXPLOITS, [])
+            trial.asked.set_user_attr(EXPLOITS, [*before, order.record()])
+        return order
 
     def _prunes(self, trial: Trial) -> bool:
         assert trial.asked is not None

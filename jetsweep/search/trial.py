@@ -14,6 +14,7 @@ from ray.tune import Trainable
 
 from jetsweep.errors import JetsweepError
 from jetsweep.search.schedulers import TIME, VALUE
+from jetsweep.training.exploit import Exploit
 
 if TYPE_CHECKING:
     from jetsweep.training.config import TrialSpec
@@ -65,6 +66,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         self.threads, self.patient = int(config["threads"]), bool(config.get("patient"))
         self.reports: queue.SimpleQueue[Metrics | None] = queue.SimpleQueue()
         self.asked, self.go_on, self.asked_by = threading.Event(), threading.Event(), ""
+        self.exploit = Exploit(**config["exploit"]) if config.get("exploit") else None
         if config.get("asked_by"):
             self.request_stop(config["asked_by"])
         self.sent = self.taken = 0
@@ -89,6 +91,24 @@ class TrialActor(Trainable):  # type: ignore[misc]
             self.reports.put(None)
 
     def _train_trial(self) -> TrainResult:
+        """Train, as often as the trial takes over from another one."""
+        while True:
+            self._take_over()
+            result = self._train_once()
+            if result.stopped_because != "asked" or self.exploit is None or self.asked.is_set():
+                return result
+
+    def _take_over(self) -> None:
+        """Carry out what population-based training decided, perhaps in an earlier process."""
+        from jetsweep.training.disk import PatientDisk
+        from jetsweep.training.exploit import may_take, take
+
+        exploit = self.exploit
+        if exploit is not None and may_take(self.workdir, exploit):
+            PatientDisk(self.asked.is_set).write(lambda: take(self.workdir, exploit, self.spec))
+        self.exploit = None
+
+    def _train_once(self) -> TrainResult:
         if self.train_function is not None:
             return type(self).train_function(  # type: ignore[misc]
                 self.spec, self.workdir, self.data_root, self._report, stop_requested=self._stop_requested
@@ -118,12 +138,19 @@ class TrialActor(Trainable):  # type: ignore[misc]
             self.looked = now
             if self.stop_file.exists():
                 self.request_stop("interrupted")
-        return self.asked.is_set()
+        return self.asked.is_set() or self.exploit is not None
 
     def request_stop(self, by: str) -> None:
         """Ask the loop to save and return; `by` is "scheduler" or "interrupted"."""
         self.asked_by = self.asked_by or by
         self.asked.set()
+        self.go_on.set()
+
+    def request_exploit(self, exploit: dict[str, Any], spec: str) -> None:
+        """Ask the loop to save and return, and to go on from another trial's snapshot with other settings."""
+        from jetsweep.training.config import TrialSpec
+
+        self.spec, self.exploit = TrialSpec.model_validate_json(spec), Exploit(**exploit)
         self.go_on.set()
 
     def step(self) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from jetsweep.errors import JetsweepError
 from jetsweep.search.constraints import VIOLATIONS, read_result
+from jetsweep.search.pbt import Order, leaves_of
 from jetsweep.search.schedulers import TIME
-from jetsweep.search.space import decode, parameter
 from jetsweep.search.trial import ENDED, ERROR, FINAL, read_error
+from jetsweep.training.exploit import Exploit, snapshot_path
 from jetsweep.training.history import read_history
 from jetsweep.training.restarts import note_restart, restarts
 
@@ -68,8 +69,21 @@ class Trial:
     asked_by: str = ""
     """Who wants it to stop: "scheduler", or nobody."""
     restarts: int = 0
+    exploit: Exploit | None = None
+    """What it took from another trial last, or is to take."""
     lost: bool = False
     """Whether its process died, and nobody knows why."""
+
+    def follow(self, order: Order) -> None:
+        """Take on the settings that population-based training gives it."""
+        self.exploit, self.params, self.experiment = order.exploit, order.leaves, _snapshots(order.experiment, self)
+
+    def remember(self, record: Mapping[str, Any], template: ExperimentTemplate, sweep_dir: Path) -> None:
+        """Take on the settings that an earlier driver gave it."""
+        donor = sweep_dir / "trials" / f"{record['donor']:05d}"
+        checkpoint = str(snapshot_path(donor, record["epoch"]))
+        leaves = dict(record["leaves"])
+        self.follow(Order(Exploit(record["epoch"], record["donor"], checkpoint), leaves, template.concrete(leaves)))
 
     @property
     def may_restart(self) -> bool:
@@ -107,15 +121,16 @@ class Trial:
             self.metrics = {k.removeprefix("metrics/"): v for k, v in result.items() if k.startswith("metrics/")}
 
 
+def _snapshots(experiment: Experiment, like: Trial) -> Experiment:
+    """The experiment with snapshots as another one keeps them."""
+    every = like.experiment.training.snapshot_every
+    return experiment.model_copy(update={"training": experiment.training.model_copy(update={"snapshot_every": every})})
+
+
 def ended_trial(frozen: FrozenTrial, template: ExperimentTemplate, folder: Path) -> Trial:
     """A trial that the study closed in an earlier driver."""
-    params: dict[str, Any] = {}
-
-    def ask(name: str, distribution: Any) -> Any:
-        params[name] = decode(distribution, frozen.params[parameter(name, distribution)[0]])
-        return params[name]
-
-    experiment = template.draw(ask)
+    params = leaves_of(frozen, template)
+    experiment = template.concrete(params)
     attributes = frozen.user_attrs
     result, rows = read_result(folder) or {}, read_history(folder / "history.jsonl")
     because = attributes["stopped_because"]

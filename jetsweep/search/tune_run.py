@@ -113,6 +113,9 @@ def run_sweep(
                 if not searcher.stopping and search.repeats is not None:
                     _repeat(template, searcher, listener, clock, plan, train, start_timeout_s)
             status = "STOPPED" if searcher.stopping else "FINISHED"
+            if status == "FINISHED":
+                for snapshot in sweep_dir.glob("trials/*/checkpoints/epoch-*"):
+                    shutil.rmtree(snapshot, ignore_errors=True)
         finally:
             for trial in searcher.close():
                 follower.ended(trial)

@@ -188,6 +188,9 @@ class TrainingConfig(_Settings):
         None, gt=0.0, lt=1.0, description="Evaluate and save an exponential moving average of the weights."
     )
     monitor: MonitorConfig = Field(MonitorConfig(), description="Which epoch is best; early stopping.")
+    snapshot_every: PositiveInt | None = Field(
+        None, description="Keep the checkpoint of every so many epochs, as population-based training needs them."
+    )
     checkpoint_every_steps: PositiveInt | None = Field(
         None, description="Write a resumable checkpoint inside epochs as well, every so many steps."
     )

@@ -21,6 +21,7 @@ from jetsweep.training.config import TrainingConfig, TrialSpec
 from jetsweep.training.disk import PatientDisk
 from jetsweep.training.ema import MovingAverage
 from jetsweep.training.evaluate import Batches, autocast, evaluate
+from jetsweep.training.exploit import keep_snapshot
 from jetsweep.training.history import History
 from jetsweep.training.optimizers import build_optimizers
 from jetsweep.training.progress import Asked, Diverged, Progress
@@ -300,6 +301,8 @@ class TrainingLoop:
         if history:
             self.disk.write(lambda: history.append(row))
         self._save_last()
+        if world.is_first and self.config.snapshot_every and self.completed_epochs % self.config.snapshot_every == 0:
+            self.disk.write(lambda: keep_snapshot(self.workdir, self.completed_epochs))
         # what is not on disk has not happened, so it is not reported
         asked = world.is_first and (self.disk.gave_up or self.reporter(row, self.last))
         gave_up, asked = world.from_first((self.disk.gave_up, bool(asked)))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jetsweep.training.faults import Fault
-from jetsweep.training.reporter import Metrics
+if TYPE_CHECKING:  # each mailbox is a process, which needs no torch
+    from jetsweep.training.faults import Fault
+    from jetsweep.training.reporter import Metrics
 
 
 class Mailbox:

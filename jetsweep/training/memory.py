@@ -59,7 +59,8 @@ def halved(training: TrainingConfig, ranks: int, evaluating: bool) -> TrainingCo
         size = training.eval_batch_size // 2
         return training.model_copy(update={"eval_batch_size": size}) if size >= ranks else None
     # half, or a little less where the micro-batch is odd: pieces have to be equal
-    pieces = range(2 * training.accumulate, training.batch_size // ranks + 1)
+    before, most = training.accumulate, training.batch_size // ranks
+    pieces = (*range(2 * before, most + 1), *range(most, before, -1))
     accumulate = next((n for n in pieces if training.batch_size % n == 0), None)
     return None if accumulate is None else training.model_copy(update={"accumulate": accumulate})
 
