@@ -89,15 +89,16 @@ def run(
         from jetsweep.search.listener import Listeners
         from jetsweep.search.progress import Progress
         from jetsweep.search.tune_run import run_sweep
+        from jetsweep.training.checkpoint import write_file
 
         plan = plan_concurrency(cluster_nodes(), resources, trials)
         if dataset is None:
             dataset = prepare_data(template, data_root, console)
         console.print(f"Data: {dataset.path}")
         sweep_dir = new_sweep_dir(runs_root, template.name)
-        (sweep_dir / "experiment.json").write_text(template.to_json())
-        (sweep_dir / "experiment.yaml").write_text(template.to_yaml())
         with tracking_or_nothing(sweep_dir):
+            write_file(sweep_dir / "experiment.json", template.to_json().encode())
+            write_file(sweep_dir / "experiment.yaml", template.to_yaml().encode())
             tracker = start_tracking(template, sweep_dir, tracking_uri, dataset_path=dataset.path)
         console.print(
             f"Sweep: {sweep_dir}\nTracking: {tracker.uri} (experiment {tracker.experiment_name})", highlight=False
@@ -149,19 +150,22 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
     """Make or open the dataset, with its derived columns, before any trial wants them."""
     from jetsweep._progress import progress_of_jets
     from jetsweep.data.config import prepare
+    from jetsweep.data.verify import check_shards
     from jetsweep.training.run import check_data
 
     with progress_of_jets("Making jets", console) as show:
         dataset = prepare(template.example.data, data_root, show)
+    check_shards(dataset)  # one pass over the files, of which every epoch of every trial is one
     check_data(template.example.trial_spec(), dataset)
-    for scalars in _derived_scalars(template):
+    for constituents, scalars in _wanted_columns(template):
         for split in dataset.splits:
+            dataset.require_columns(constituents, scalars)
             dataset.ensure_derived(split, scalars)
     return dataset
 
 
-def _derived_scalars(template: ExperimentTemplate) -> set[tuple[str, ...]]:
-    """Scalar columns that any of the space's architectures wants."""
+def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Constituent and scalar columns that the space's architectures want."""
     from jetsweep.models._base import MODELS
     from jetsweep.models._features import Preprocessing
 
@@ -169,7 +173,8 @@ def _derived_scalars(template: ExperimentTemplate) -> set[tuple[str, ...]]:
     for experiment in template.examples:
         model: Any = experiment.model
         network: Any = MODELS.get(model.name).network
-        wanted.add(Preprocessing(model.features, network.inputs, experiment.data.max_constituents).scalar_columns)
+        made = Preprocessing(model.features, network.inputs, experiment.data.max_constituents, model.jet_axis)
+        wanted.add((made.constituent_columns, made.scalar_columns))
     return wanted
 
 
