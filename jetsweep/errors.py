@@ -20,5 +20,9 @@ class ResourceError(JetsweepError):
     """More workers, GPUs, memory or disk were asked for than there are."""
 
 
+class SweepBusyError(JetsweepError):
+    """Another process runs the sweep."""
+
+
 class TrackingError(JetsweepError):
     """The tracking server or its storage cannot be reached or written."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from jetsweep.data.dataset import Dataset
     from jetsweep.experiment.template import ExperimentTemplate
+    from jetsweep.search.concurrency import Concurrency
     from jetsweep.search.listener import SweepStatus
     from jetsweep.search.tune_run import SweepResult
 
@@ -48,6 +49,7 @@ def run(
     console: Console,
     tracking_uri: str | None = None,
     address: str | None = None,
+    resume: Path | None = None,
 ) -> SweepOutcome:
     """Run an experiment: data, trials, tracking, comparison.
 
@@ -58,9 +60,11 @@ def run(
         Folders of sweeps and of made datasets.
     console : rich.console.Console
     tracking_uri : str, optional
-        Of MLflow; by default the experiment's, or a SQLite file beside the sweeps.
+        Of MLflow; by default where a resumed sweep was tracked, the experiment's, or a SQLite file beside the sweeps.
     address : str, optional
         Of a Ray cluster; by default ``RAY_ADDRESS``, or a cluster of this machine started for the sweep.
+    resume : Path, optional
+        Folder of the sweep that goes on, see `jetsweep.search.resume`; a new one if not given.
 
     Returns
     -------
@@ -74,29 +78,50 @@ def run(
     from jetsweep.search.cluster import connected
     from jetsweep.search.concurrency import cluster_nodes, local_nodes, plan_concurrency
     from jetsweep.search.warm_start import find_earlier
-    from jetsweep.tracking import check_tracking, start_tracking
+    from jetsweep.tracking import check_tracking
 
     runs_root, data_root = Path(runs_root).absolute(), Path(data_root).absolute()
     resources, trials = template.example.resources, template.search.trials
-    check_tracking(template, tracking_uri, runs_root)
+    check_tracking(template, tracking_uri, runs_root, resume)
     find_earlier(template, runs_root)
     dataset = None
     if not (address or os.environ.get("RAY_ADDRESS")):
         plan_concurrency(local_nodes(), resources, trials)  # refused before anything is made
         dataset = prepare_data(template, data_root, console)
-    with ExitStack() as stack:
-        stack.enter_context(connected(address))
-        from jetsweep.search.listener import Listeners
-        from jetsweep.search.progress import Progress
-        from jetsweep.search.tune_run import run_sweep
-        from jetsweep.training.checkpoint import write_file
-
+    with connected(address):
         plan = plan_concurrency(cluster_nodes(), resources, trials)
         if dataset is None:
             dataset = prepare_data(template, data_root, console)
         console.print(f"Data: {dataset.path}")
-        sweep_dir = new_sweep_dir(runs_root, template.name)
-        with tracking_or_nothing(sweep_dir):
+        sweep_dir = resume or new_sweep_dir(runs_root, template.name)
+        outcome, uri, undelivered = _drive(
+            template, sweep_dir, dataset, data_root, console, tracking_uri, plan, is_new=resume is None
+        )
+    _tell_outcome(outcome, uri, undelivered, runs_root, console)
+    return outcome
+
+
+def _drive(
+    template: ExperimentTemplate,
+    sweep_dir: Path,
+    dataset: Dataset,
+    data_root: Path,
+    console: Console,
+    tracking_uri: str | None,
+    plan: Concurrency,
+    is_new: bool,
+) -> tuple[SweepOutcome, str, str | None]:
+    """Run the sweep as its only driver; returns also the tracking URI, and what could not be delivered there."""
+    from jetsweep.search.listener import Listeners
+    from jetsweep.search.lock import driving
+    from jetsweep.search.progress import Progress
+    from jetsweep.search.tune_run import run_sweep
+    from jetsweep.tracking import start_tracking
+    from jetsweep.training.checkpoint import write_file
+
+    with ExitStack() as stack:
+        with new_or_nothing(sweep_dir, is_new):
+            stack.enter_context(driving(sweep_dir))
             write_file(sweep_dir / "experiment.json", template.to_json().encode())
             write_file(sweep_dir / "experiment.yaml", template.to_yaml().encode())
             tracker = start_tracking(template, sweep_dir, tracking_uri, dataset_path=dataset.path)
@@ -104,13 +129,21 @@ def run(
             f"Sweep: {sweep_dir}\nTracking: {tracker.uri} (experiment {tracker.experiment_name})", highlight=False
         )
         with tracker:
-            listener = Listeners(Progress(console), tracker)
-            result = run_sweep(template, sweep_dir, data_root, listener, concurrency=plan)
-    show_comparison(sweep_dir, tracker.uri, runs_root, console)
+            result = run_sweep(template, sweep_dir, data_root, Listeners(Progress(console), tracker), concurrency=plan)
+    return SweepOutcome(sweep_dir, result), tracker.uri, tracker.undelivered()
+
+
+def _tell_outcome(outcome: SweepOutcome, uri: str, undelivered: str | None, runs_root: Path, console: Console) -> None:
+    sweep_dir, result = outcome.sweep_dir, outcome.result
+    where = f" --runs {runs_root}" if runs_root != Path("jetsweep-runs").absolute() else ""
+    show_comparison(sweep_dir, uri, where, console)
+    sentences = [result.why, undelivered]
     if result.status == "FINISHED" and result.best is None:
-        console.print(why_no_result(result), markup=False, highlight=False, soft_wrap=True)
-    tracker.check()
-    return SweepOutcome(sweep_dir, result)
+        sentences.append(why_no_result(result))
+    for sentence in filter(None, sentences):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    if result.status == "STOPPED":
+        console.print(f"Go on with: jetsweep resume {sweep_dir.name}{where}", highlight=False, soft_wrap=True)
 
 
 def outcome_is_useful(result: SweepResult) -> bool:
@@ -126,22 +159,26 @@ def why_no_result(result: SweepResult) -> str:
 
 
 @contextmanager
-def tracking_or_nothing(sweep_dir: Path) -> Iterator[None]:
-    """Leave no empty sweep behind when tracking cannot start."""
+def new_or_nothing(sweep_dir: Path, is_new: bool) -> Iterator[None]:
+    """Leave no empty sweep behind when a new one cannot begin."""
     try:
         yield
     except BaseException:
-        shutil.rmtree(sweep_dir, ignore_errors=True)
+        if is_new:
+            shutil.rmtree(sweep_dir, ignore_errors=True)
         raise
 
 
-def show_comparison(sweep_dir: Path, uri: str, runs_root: Path, console: Console) -> None:
-    """Print the table, and how to look at the rest."""
+def show_comparison(sweep_dir: Path, uri: str, where: str, console: Console) -> None:
+    """Print the tables, and how to look at the rest."""
     from jetsweep.tracking import compare_sweeps
+    from jetsweep.tracking.repeats import read_repeats
 
     if any((sweep_dir / "trials").glob("*/result.json")):
         compare_sweeps([sweep_dir]).print(console)
-    where = f" --runs {runs_root}" if runs_root != Path("jetsweep-runs").absolute() else ""
+    repeated = read_repeats(sweep_dir)
+    if repeated is not None:
+        repeated.print(console)
     local = uri.startswith("sqlite:")
     console.print(f"Look at runs, plots and tables: jetsweep ui{where}" if local else f"Look at {uri}", highlight=False)
 
@@ -155,7 +192,7 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
 
     with progress_of_jets("Making jets", console) as show:
         dataset = prepare(template.example.data, data_root, show)
-    check_shards(dataset)  # one pass over the files, of which every epoch of every trial is one
+    check_shards(dataset)  # reads every file once, as each epoch of each trial will
     check_data(template.example.trial_spec(), dataset)
     for constituents, scalars in _wanted_columns(template):
         for split in dataset.splits:

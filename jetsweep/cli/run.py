@@ -36,6 +36,10 @@ def run(
     runs: Runs = Path("jetsweep-runs"),
     data: Data = Path("jetsweep-data"),
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow tracking URI; also MLFLOW_TRACKING_URI.")] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option("--resume/--fresh", help="Go on with the newest sweep of this name, or begin another."),
+    ] = None,
 ) -> None:
     """Run the sweep that FILE describes and print its comparison table."""
     from rich.console import Console
@@ -45,10 +49,51 @@ def run(
 
     console = Console()
     template = load_for_this_machine(file, override or [], profile, console)
+    earlier = earlier_to_resume(template, runs.resolve(), resume, console)
     outcome = run_sweep(
-        template, runs_root=runs.resolve(), data_root=data.resolve(), console=console, tracking_uri=tracking_uri
+        template,
+        runs_root=runs.resolve(),
+        data_root=data.resolve(),
+        console=console,
+        tracking_uri=tracking_uri,
+        resume=earlier,
     )
     raise typer.Exit(0 if outcome_is_useful(outcome.result) else 1)
+
+
+def earlier_to_resume(
+    template: ExperimentTemplate, runs_root: Path, resume: bool | None, console: Console
+) -> Path | None:
+    """Folder of the sweep that goes on, None for a new one; asks where somebody can answer.
+
+    Raises
+    ------
+    JetsweepError
+        If a sweep of this name did not finish, and nobody says what to do with it.
+    """
+    import sys
+
+    from jetsweep.errors import JetsweepError
+    from jetsweep.search.resume import load_to_resume, newest
+    from jetsweep.tracking.status import read_status
+
+    earlier = newest(runs_root, template.name)
+    if earlier is None:
+        if resume:
+            raise JetsweepError(f"{runs_root}: --resume expects a sweep called {template.name!r}, found none")
+        return None
+    if resume is None:
+        state = read_status(earlier)
+        if state.is_over:
+            return None
+        console.print(state.sentence, markup=False, highlight=False, soft_wrap=True)
+        if not (console.is_terminal and sys.stdin.isatty()):
+            raise JetsweepError(f"{earlier}: this sweep is not finished; give --resume or --fresh")
+        resume = typer.confirm("Go on with it? (no begins a new one)", default=True)
+    if not resume:
+        return None
+    load_to_resume(earlier, wanted=template)
+    return earlier
 
 
 def load_for_this_machine(file: str, overrides: list[str], profile: str | None, console: Console) -> ExperimentTemplate:

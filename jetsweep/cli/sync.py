@@ -28,8 +28,13 @@ def sync(
     from rich.console import Console
 
     from jetsweep.errors import TrackingError
+    from jetsweep.search.lock import who_drives
     from jetsweep.tracking.client import resolve_uri
     from jetsweep.tracking.sync import sync_sweep, tracked_sweeps
+
+    def driver_of(folder: Path) -> str | None:
+        driver = who_drives(folder)
+        return None if driver is None else str(driver)
 
     uri = resolve_uri(tracking_uri, None, runs) if tracking_uri else None
     folders = [Path(name) if Path(name).is_dir() else runs / name for name in sweeps or []] or tracked_sweeps(runs)
@@ -38,7 +43,7 @@ def sync(
     console, failed = Console(), False
     for folder in folders:
         try:
-            done = sync_sweep(folder, uri)
+            done = sync_sweep(folder, uri, who_drives=driver_of)
         except TrackingError as error:
             if len(folders) == 1:
                 raise

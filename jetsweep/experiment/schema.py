@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from jetsweep.training.config import TrialSpec
 
@@ -50,6 +60,20 @@ def _repeats(value: Any) -> Any:
 Repeats = Annotated[RepeatsConfig, BeforeValidator(_repeats, json_schema_input_type=PositiveInt | RepeatsConfig)]
 
 
+class BudgetConfig(_Settings):
+    """What a sweep may take, over all its resumptions; then it stops as with Ctrl-C."""
+
+    hours: PositiveFloat | None = Field(None, description="Hours on the clock.")
+    worker_hours: PositiveFloat | None = Field(None, description="Hours of all workers of all trials together.")
+
+
+class TerminatorConfig(_Settings):
+    """When a sweep has found what it can find: then no further trial begins."""
+
+    patience: PositiveInt = Field(description="Complete trials in a row without a better one.")
+    min_gain: NonNegativeFloat = Field(0.0, description="What counts as better: a gain of more than this.")
+
+
 class SearchConfig(_Settings):
     """How the sweep proposes and stops trials."""
 
@@ -57,7 +81,9 @@ class SearchConfig(_Settings):
     sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2", "grid", "qmc"] = Field(
         "tpe", description="How parameters are proposed."
     )
-    scheduler: Literal["asha", "median", "none"] = Field("asha", description="How weak trials are stopped early.")
+    scheduler: Literal["asha", "hyperband", "median", "none"] = Field(
+        "asha", description="How weak trials are stopped early; none where there are several objectives."
+    )
     objectives: tuple[Objective, ...] = Field((Objective(),), min_length=1, description="What is optimised.")
     constraints: tuple[str, ...] = Field(
         (),
@@ -77,8 +103,30 @@ class SearchConfig(_Settings):
     )
     seed: NonNegativeInt = Field(0, description="Seed of the sampler.")
     grace_epochs: PositiveInt = Field(1, description="Epochs that every trial gets before it may be stopped.")
-    reduction_factor: int = Field(3, ge=2, description="ASHA keeps one in so many trials at each rung.")
-    brackets: PositiveInt = Field(1, description="Brackets of asynchronous HyperBand; 1 is plain ASHA.")
+    reduction_factor: int = Field(3, ge=2, description="ASHA and HyperBand keep one in so many trials at each rung.")
+    budget: BudgetConfig = Field(BudgetConfig(), description="What the sweep may take; it can be resumed with more.")
+    terminator: TerminatorConfig | None = Field(None, description="End the sweep when it finds no better trials.")
+    deterministic: bool = Field(
+        False,
+        description="Propose trials in generations, so that a sweep that was interrupted gives exactly the trials of "
+        "one that was not; a scheduler then needs resources.concurrent_trials: 1.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _schedule_one_objective(cls, values: Any) -> Any:
+        several = isinstance(values, dict) and len(values.get("objectives", ())) > 1
+        return {"scheduler": "none", **values} if several else values
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> SearchConfig:
+        if len(self.objectives) > 1 and self.scheduler != "none":
+            raise ValueError(f"scheduler: expected none with several objectives, found {self.scheduler}")
+        if len(self.objectives) > 1 and self.terminator is not None:
+            raise ValueError("terminator: expected a single objective, found several")
+        if self.deterministic and self.budget != BudgetConfig():
+            raise ValueError("deterministic: expected no budget of hours beside it, which no two runs spend alike")
+        return self
 
 
 class TrackingConfig(_Settings):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from jetsweep.experiment.schema import Objective
-    from jetsweep.search.searcher import Trial
+    from jetsweep.search.trials import Trial
 
 FROM_SWEEP, REPEAT_OF = "from_sweep", "repeat_of"
 """User attributes of Optuna trials that are no trials of this sweep: known from an earlier one, or repetitions."""

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from jetsweep.experiment.schema import Experiment
     from jetsweep.experiment.template import ExperimentTemplate
+    from jetsweep.search.repeats import Repeat
+    from jetsweep.search.trials import Trial
 
-TrialStatus = Literal["COMPLETE", "PRUNED", "FAILED"]
-"""COMPLETE: trained to its budget or patience; PRUNED: ended early by a scheduler, the user or NaN; FAILED: crashed."""
+TrialStatus = Literal["COMPLETE", "PRUNED", "FAILED", "STOPPED"]
+"""COMPLETE: trained to its budget or patience; PRUNED: ended early by a scheduler or NaN; FAILED: crashed; STOPPED: not
+at its end, goes on from its last checkpoint when the sweep is resumed."""
 
 SweepStatus = Literal["FINISHED", "STOPPED", "FAILED"]
 """FINISHED: every trial ended; STOPPED: the user asked; FAILED: the sweep itself could not go on."""
@@ -38,6 +41,8 @@ class SweepInfo:
     objectives : sequence of (metric, mode)
     notes : sequence of str
         What a user should know before it begins.
+    ended : sequence of Trial
+        Trials that an earlier driver closed, by number.
     """
 
     name: str
@@ -49,6 +54,7 @@ class SweepInfo:
     threads: int
     objectives: Sequence[tuple[str, str]]
     notes: Sequence[str] = ()
+    ended: Sequence[Trial] = ()
 
 
 class SweepListener(Protocol):
@@ -83,12 +89,24 @@ class SweepListener(Protocol):
         Parameters
         ----------
         number : int
-        status : "COMPLETE", "PRUNED" or "FAILED"
+        status : "COMPLETE", "PRUNED", "FAILED" or "STOPPED"
         stopped_because : str
             "budget", "patience", "diverged", "scheduler", "interrupted" or "error".
         trial_dir : Path
         error : str or None
             One sentence where it failed or diverged; the traceback is in ``error.txt``.
+        """
+
+    def repeat_ended(self, repeat: Repeat, status: TrialStatus, folder: Path, error: str | None) -> None:
+        """When a run of `search.repeats` is over; they follow after the trials.
+
+        Parameters
+        ----------
+        repeat : Repeat
+        status : "COMPLETE", "PRUNED", "FAILED" or "STOPPED"
+        folder : Path
+            Folder of the run, complete.
+        error : str or None
         """
 
     def sweep_ended(self, status: SweepStatus) -> None:
@@ -118,6 +136,10 @@ class Listeners:
     ) -> None:
         for listener in self.listeners:
             listener.trial_ended(number, status, stopped_because, trial_dir, error)
+
+    def repeat_ended(self, repeat: Repeat, status: TrialStatus, folder: Path, error: str | None) -> None:
+        for listener in self.listeners:
+            listener.repeat_ended(repeat, status, folder, error)
 
     def sweep_ended(self, status: SweepStatus) -> None:
         """End all of them, also when one cannot."""

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from jetsweep.experiment.schema import Experiment
+    from jetsweep.search.repeats import Repeat
 
 _ROWS = 20
-_STYLE = {"COMPLETE": "green", "PRUNED": "yellow", "FAILED": "red", "running": "cyan"}
+_STYLE = {"COMPLETE": "green", "PRUNED": "yellow", "FAILED": "red", "STOPPED": "yellow", "running": "cyan"}
 
 
 class _Row:
@@ -92,6 +93,15 @@ class Progress:
                 soft_wrap=True,
             )
 
+    def repeat_ended(self, repeat: Repeat, status: TrialStatus, folder: Path, error: str | None) -> None:
+        self.console.print(
+            f"repeat {repeat.index + 1} of trial {repeat.origin} {status.lower()} (seed {repeat.seed})"
+            + (f": {error}" if error else ""),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
     def sweep_ended(self, status: SweepStatus) -> None:
         if self.live is not None:
             self.live.stop()
@@ -103,7 +113,7 @@ class Progress:
         from rich.text import Text
 
         assert self.info is not None
-        done = sum(row.state != "running" for row in self.rows.values())
+        done = len(self.info.ended) + sum(row.state != "running" for row in self.rows.values())
         table = Table(title=f"{self.info.name}: {done} of {self.info.trials} trials ended", title_justify="left")
         for name in ("trial", "model", "state", "epoch", *(metric for metric, _ in self.info.objectives), "s"):
             table.add_column(name, justify="left" if name in ("model", "state") else "right", no_wrap=True)

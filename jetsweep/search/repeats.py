@@ -16,7 +16,7 @@ from jetsweep.training.checkpoint import write_file
 
 if TYPE_CHECKING:
     from jetsweep.experiment.schema import Experiment, SearchConfig
-    from jetsweep.search.searcher import Trial
+    from jetsweep.search.trials import Trial
 
 FOLDER, REPEAT_FILE = "repeats", "repeat.json"
 """Folder of a sweep beside its ``trials``, and the file in each run's folder that says what it repeats."""

@@ -1,84 +1,38 @@
-"""An Optuna study in a journal file beside the sweep, and Tune's view of it."""
+"""The study of a sweep as Tune sees it: it asks for parameters and tells how each trial ended."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from jetsweep.errors import ExperimentError, JetsweepError
+from jetsweep.search.best import own_trials
 from jetsweep.search.constraints import Infeasible, OutcomeConstraints
-from jetsweep.search.listener import TrialStatus
-from jetsweep.search.samplers import LEARNS_FROM_PRUNED, build_sampler
+from jetsweep.search.lock import STOP_FILE
+from jetsweep.search.samplers import LEARNS_FROM_PRUNED
 from jetsweep.search.schedulers import TIME, VALUE
 from jetsweep.search.space import grid_points, suggest
-from jetsweep.search.trial import ENDED, ERROR, FINAL, STOP_FILE, read_error
+from jetsweep.search.trials import ENDED_AS, Trial, catch_up, ended_trial
 
 if TYPE_CHECKING:
-    from jetsweep.experiment.schema import Experiment, SearchConfig
+    from optuna.trial import FrozenTrial
+
     from jetsweep.experiment.template import ExperimentTemplate
 
-STUDY_FILE = "study.log"
-
 _MAX_INVALID = 200
+_GRID, _GENERATION = "grid_points", "generation"
+"""Attributes of the study: points queued; trials of a generation where the search is deterministic."""
 
-
-@dataclass
-class Trial:
-    """One trial in the driver.
-
-    Parameters
-    ----------
-    number : int
-    params : mapping
-        Drawn leaves; labels for choices.
-    experiment : Experiment
-    folder : Path
-    asked : optuna.Trial
-    """
-
-    number: int
-    params: Mapping[str, Any]
-    experiment: Experiment
-    folder: Path
-    asked: optuna.Trial
-    status: TrialStatus | None = None
-    stopped_because: str = ""
-    epoch: int = 0
-    metrics: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)
-    error: str | None = None
-    violations: dict[str, float] = field(default_factory=dict)
-    """Of outcome constraints; positive is violated."""
-    repeat_of: int | None = None
-    """Number of the trial whose configuration this one runs again with another seed."""
-
-
-def open_study(folder: Path, search: SearchConfig) -> optuna.Study:
-    """Make or load the study of a sweep's folder; the journal is the only truth about its trials."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = str(folder / STUDY_FILE)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        # one writer, the driver; this lock works where `flock` does not, as on some network file systems
-        storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
-        return optuna.create_study(
-            storage=storage,
-            sampler=build_sampler(search),
-            study_name="sweep",
-            directions=["maximize" if objective.mode == "max" else "minimize" for objective in search.objectives],
-            load_if_exists=True,
-        )
+_ASKED = "asked_to_stop"
+"""Attribute of a trial that the scheduler stops."""
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -97,6 +51,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         Trials to run at most.
     threads : int
         Of each worker.
+    concurrent : int
+        Trials at once.
     """
 
     def __init__(
@@ -107,28 +63,89 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         data_root: Path,
         trials: int,
         threads: int,
+        concurrent: int = 1,
     ) -> None:
         super().__init__(metric=VALUE, mode=template.search.objectives[0].mode)
         self.study, self.template, self.search = study, template, template.search
         self.sweep_dir, self.data_root, self.threads = sweep_dir, data_root, threads
         self.limit, self.trials = trials, {}
-        self.stopping = False
+        self.stopping, self.stopped_by, self.enough = False, "", ""
         self.constraints = OutcomeConstraints(self.search, data_root)
+        self.ended: list[Trial] = []
+        self.unfinished: deque[Trial] = deque()
         if self.search.sampler == "grid":
-            points = grid_points(template, trials, self.search.seed)
-            self.limit = len(points)
-            for point in points:
-                study.enqueue_trial(point)
+            self._queue_grid(trials)
+        self._read_study()
+        self.num_continued = len(self.unfinished)
+        self.generation = self._generation_size(concurrent) if self.search.deterministic else 0
+        if self.generation and self.num_asked % self.generation:
+            self._complete_generation()
 
     trials: dict[str, Trial]
+    """Trials of this driver by Tune's name."""
+    ended: list[Trial]
+    """Trials that an earlier driver closed."""
+    unfinished: deque[Trial]
+    """Trials that were asked for and are not running: of an earlier driver, or of the generation that begins."""
+
+    def _queue_grid(self, trials: int) -> None:
+        points = grid_points(self.template, trials, self.search.seed)
+        for point in points[self.study.user_attrs.get(_GRID, 0) :]:
+            self.study.enqueue_trial(point)
+            self.study.set_user_attr(_GRID, self.study.user_attrs.get(_GRID, 0) + 1)
+        self.limit = len(points)
+
+    def _read_study(self) -> None:
+        """Take over what earlier drivers left."""
+        for frozen in own_trials(self.study):
+            if frozen.state == TrialState.RUNNING:
+                asked = optuna.trial.Trial(self.study, frozen._trial_id)
+                trial = self._draw(asked)
+                if trial is not None:
+                    self._continue(trial, frozen)
+                    self.unfinished.append(trial)
+            elif frozen.user_attrs.get("stopped_because") in ENDED_AS:
+                self.ended.append(ended_trial(frozen, self.template, self._folder(frozen.number)))
+            elif frozen.state.is_finished() and self.search.sampler == "grid":
+                self.limit -= 1  # a point that was not valid
+
+    def _continue(self, trial: Trial, frozen: FrozenTrial) -> None:
+        """Judge what a trial wrote down and nobody judged; an earlier verdict holds."""
+        assert trial.asked is not None
+        if len(self.search.objectives) > 1:
+            return
+        last = catch_up(trial, self.search.objectives[0].metric, frozen.intermediate_values)
+        if last is not None and not last.get("stopped_because"):
+            verdict = frozen.user_attrs.get(_ASKED) or (self.search.scheduler != "none" and self._prunes(trial))
+            trial.asked_by = "scheduler" if verdict else ""
+
+    def _generation_size(self, concurrent: int) -> int:
+        if _GENERATION not in self.study.user_attrs:
+            self.study.set_user_attr(_GENERATION, concurrent)
+        return int(self.study.user_attrs[_GENERATION])
+
+    @property
+    def num_asked(self) -> int:
+        """Trials of the sweep so far, ended or not."""
+        return len(self.all_trials)
+
+    @property
+    def all_trials(self) -> list[Trial]:
+        """Trials of the sweep, those of earlier drivers included, by number."""
+        known = {trial.number: trial for trial in (*self.ended, *self.trials.values(), *self.unfinished)}
+        return [known[number] for number in sorted(known)]
 
     def suggest(self, trial_id: str) -> Any:
-        if self.stopping or len(self.trials) >= self.limit:
+        if self.stopping:
             return Searcher.FINISHED
-        trial = self._ask()
-        if trial is None:
-            return Searcher.FINISHED
+        trial = self._next()
+        if not isinstance(trial, Trial):
+            return trial
         self.trials[trial_id] = trial
+        return self.config_of(trial)
+
+    def config_of(self, trial: Trial) -> dict[str, Any]:
+        """What a trial's process is told."""
         return {
             "number": trial.number,
             "spec": trial.experiment.trial_spec().model_dump_json(),
@@ -137,34 +154,74 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             "stop_file": str(self.sweep_dir / STOP_FILE),
             "metric": self.search.objectives[0].metric,
             "threads": self.threads,
+            "asked_by": trial.asked_by,
+            # else the moment at which the driver answers would decide how far a stopped trial gets
+            "patient": self.search.deterministic,
         }
 
+    def _next(self) -> Trial | str | None:
+        """Next trial to run; None while it must not be asked for yet, FINISHED when there is none left."""
+        running = any(trial.status is None for trial in self.trials.values())
+        if self.generation and not self.unfinished and not running and not self.enough:
+            self._complete_generation()
+        if self.unfinished:
+            return self.unfinished.popleft()
+        if self.num_asked < self.limit and not self.generation and not self.enough:
+            trial = self._ask()
+            if trial is not None:
+                return trial
+        return None if running else str(Searcher.FINISHED)  # a trial that runs may die, and start again
+
+    def _complete_generation(self) -> None:
+        """Ask for the rest of a generation at once, so that no proposal depends on which trial ends first."""
+        while self.num_asked < self.limit:
+            trial = self._ask()
+            if trial is None:
+                return
+            self.unfinished.append(trial)
+            if self.num_asked % self.generation == 0:
+                return
+
     def _ask(self) -> Trial | None:
-        """Next experiment that is valid as a whole; combinations that are not are told to the study as infeasible."""
-        problem = ""
+        """Next experiment that is valid as a whole; None where a grid has no point left."""
         for _ in range(_MAX_INVALID):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                asked = self.study.ask()
-                params: dict[str, Any] = {}
+                trial = self._draw(self.study.ask())
+            if trial is not None:
+                return trial
+            if self.search.sampler == "grid":  # one point less; beyond the grid there is nothing to ask
+                self.limit -= 1
+                if self.num_asked >= self.limit:
+                    return None
+        raise JetsweepError(
+            f"{_MAX_INVALID} combinations in a row are no valid experiment, the last because {self._problem}"
+        )
 
-                def ask(name: str, distribution: Any) -> Any:
-                    params[name] = suggest(asked, name, distribution)  # noqa: B023
-                    return params[name]  # noqa: B023
+    def _draw(self, asked: optuna.Trial) -> Trial | None:
+        """Trial of an Optuna trial; a combination that is not valid is told to the study as infeasible, and None.
 
-                try:
-                    experiment = self.template.draw(ask)
-                    self.constraints.check_before(experiment)
-                except ExperimentError as error:
-                    problem = str(error)
-                    self._tell_unfit(asked, error)
-                    if self.search.sampler == "grid":  # one point less; beyond the grid there is nothing to ask
-                        self.limit -= 1
-                        if len(self.trials) >= self.limit:
-                            return None
-                    continue
-            return Trial(asked.number, params, experiment, self.sweep_dir / "trials" / f"{asked.number:05d}", asked)
-        raise JetsweepError(f"{_MAX_INVALID} combinations in a row are no valid experiment, the last because {problem}")
+        Leaves that were drawn before, by this driver or an earlier one, come out as they were.
+        """
+        params: dict[str, Any] = {}
+
+        def ask(name: str, distribution: Any) -> Any:
+            params[name] = suggest(asked, name, distribution)
+            return params[name]
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            try:
+                experiment = self.template.draw(ask)
+                self.constraints.check_before(experiment)
+            except ExperimentError as error:
+                self._problem = str(error)
+                self._tell_unfit(asked, error)
+                return None
+        return Trial(asked.number, params, experiment, self._folder(asked.number), asked)
+
+    def _folder(self, number: int) -> Path:
+        return self.sweep_dir / "trials" / f"{number:05d}"
 
     def _tell_unfit(self, asked: optuna.Trial, error: ExperimentError) -> None:
         """Tell the study about a draw that is not trained: an invalid one, or one that a constraint rules out."""
@@ -179,29 +236,45 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         worst = None if self.search.sampler in LEARNS_FROM_PRUNED else self._worst()
         self.study.tell(asked, worst, TrialState.PRUNED if worst is None else TrialState.COMPLETE)
 
+    def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Tell the study an epoch; returns whether the scheduler wants the trial to stop."""
+        trial, value = self.trials[trial_id], result.get(VALUE, math.nan)
+        if len(self.search.objectives) > 1 or trial.asked is None or not math.isfinite(value):
+            return False
+        self._report(trial.asked, value, int(result[TIME]))
+        if self.search.scheduler == "none" or trial.asked_by or not self._prunes(trial):
+            return False
+        trial.asked_by = "scheduler"
+        return True
+
+    def _prunes(self, trial: Trial) -> bool:
+        assert trial.asked is not None
+        verdict = bool(trial.asked.should_prune())
+        if verdict:
+            trial.asked.set_user_attr(_ASKED, True)  # it holds for the next driver too
+        return verdict
+
+    def _report(self, asked: optuna.Trial, value: float, epoch: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an epoch that was trained again
+            asked.report(value, epoch)
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        value = result.get(VALUE, math.nan)
-        if len(self.search.objectives) == 1 and math.isfinite(value):
-            trial = self.trials[trial_id].asked
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of a step reported twice: the last report of a trial
-                trial.report(value, int(result[TIME]))
+        """Nothing: the scheduler, which Tune asks first, has told the study."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study; the table of outcomes is in `_tell`."""
         trial = self.trials[trial_id]
         if trial.status is not None:
             return
-        if error or result is None or not result.get(FINAL):
-            interrupted = self.stopping and not error
-            trial.stopped_because = "interrupted" if interrupted else "error"
-            trial.error = read_error(trial.folder) or (None if interrupted else "the trial's process died")
-        else:
-            trial.stopped_because, trial.error = result[ENDED], result.get(ERROR)
-            trial.best = {key.removeprefix("best/"): value for key, value in result.items() if key.startswith("best/")}
-        if result is not None:
-            trial.epoch = int(result.get(TIME, 0))
-            trial.metrics = {k.removeprefix("metrics/"): v for k, v in result.items() if k.startswith("metrics/")}
+        trial.take_end(None if error else result, self.stopping)
+        if trial.lost and trial.restarts < trial.experiment.resources.max_restarts:
+            trial.restart()
+            self.unfinished.append(trial)
+            return
+        value = (result or {}).get(VALUE, math.nan)
+        if trial.asked is not None and len(self.search.objectives) == 1 and math.isfinite(value):
+            self._report(trial.asked, value, trial.epoch)
         self._tell(trial)
 
     def _tell(self, trial: Trial) -> None:
@@ -210,38 +283,42 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         ============  ============================================================================================
         budget,       COMPLETE with the objectives of the best epoch, which is the one whose weights are kept
         patience
-        scheduler,    PRUNED; Optuna takes the last value reported
-        interrupted
+        scheduler     PRUNED; Optuna takes the last value reported
+        interrupted   nothing: it stays RUNNING, and goes on when the sweep is resumed
         diverged      infeasible, and PRUNED; or COMPLETE with the worst value seen, for samplers blind to PRUNED.
                       Told FAIL, samplers return to the region again and again (measured, reference/platform.md 5.1)
-        error         FAIL, which samplers leave out
+        error         as diverged: out of memory or a crash tell about the region too; but FAIL, which samplers leave
+                      out, where the process died: that may be the machine's fault
         ============  ============================================================================================
         """
         asked, because = trial.asked, trial.stopped_because
-        asked.set_user_attr("stopped_because", because)
-        asked.set_user_attr("epoch", trial.epoch)
-        if trial.error:
-            asked.set_user_attr("error", trial.error)
+        if because == "interrupted":
+            trial.status = "STOPPED"
+            return
+        assert asked is not None
         values = [trial.best.get(o.metric, trial.metrics.get(o.metric, math.nan)) for o in self.search.objectives]
         finite = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
         if because in ("budget", "patience") and not finite:
             because = "diverged"
-            trial.error = trial.error or "the objective is not a finite number"
-        if because == "diverged":
-            self.constraints.tell(asked, {}, "diverged")
+            trial.stopped_because, trial.error = because, trial.error or "the objective is not a finite number"
+        asked.set_user_attr("stopped_because", because)
+        asked.set_user_attr("epoch", trial.epoch)
+        if trial.restarts:
+            asked.set_user_attr("restarts", trial.restarts)
+        if trial.error:
+            asked.set_user_attr("error", trial.error)
+        trial.status = ENDED_AS[because]
+        if because == "diverged" or (because == "error" and not trial.lost):
+            self.constraints.tell(asked, {}, "diverged" if because == "diverged" else "failed")
             self._tell_no_value(asked)
-            trial.status, trial.stopped_because = "PRUNED", "diverged"
         elif because in ("budget", "patience"):
             trial.violations = self.constraints.judge(trial.best, trial.metrics, trial.folder)
             self.constraints.tell(asked, trial.violations)
             self.study.tell(asked, values)
-            trial.status = "COMPLETE"
-        elif because in ("scheduler", "interrupted"):
+        elif because == "scheduler":
             self.study.tell(asked, state=TrialState.PRUNED)
-            trial.status = "PRUNED"
         else:
             self.study.tell(asked, state=TrialState.FAIL)
-            trial.status = "FAILED"
 
     def _worst(self) -> list[float] | None:
         """Worst value of each objective so far."""
@@ -252,13 +329,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return [worst[o.mode](values) for o, values in zip(self.search.objectives, zip(*told))]
 
     def close(self) -> list[Trial]:
-        """Tell the study about trials that never ended, on the way out; returns them."""
-        open_trials = [trial for trial in self.trials.values() if trial.status is None]
-        for trial in open_trials:
-            trial.stopped_because = "interrupted"
-            trial.error = read_error(trial.folder)
-            self._tell(trial)
-        return open_trials
+        """Mark trials that did not end as stopped, on the way out; returns them."""
+        for trial in [*self.trials.values(), *self.unfinished]:
+            if trial.status is None:
+                trial.stopped_because, trial.status = "interrupted", "STOPPED"
+        return [trial for trial in self.all_trials if trial.status == "STOPPED"]
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the state."""

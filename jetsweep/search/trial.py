@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from jetsweep.training.reporter import Metrics, Reporter
     from jetsweep.training.run import TrainResult
 
-STOP_FILE = ".stop"
-"""In a sweep's folder: asks all its trials to save and end."""
-
 ERROR_FILE = "error.txt"
 FINAL, REPORTED, ENDED, ERROR = "final", "reported", "ended", "error"
 
@@ -65,9 +62,11 @@ class TrialActor(Trainable):  # type: ignore[misc]
         self.spec = TrialSpec.model_validate_json(config["spec"])
         self.workdir, self.data_root = Path(config["workdir"]), Path(config["data_root"])
         self.stop_file, self.metric = Path(config["stop_file"]), str(config["metric"])
-        self.threads = int(config["threads"])
+        self.threads, self.patient = int(config["threads"]), bool(config.get("patient"))
         self.reports: queue.SimpleQueue[Metrics | None] = queue.SimpleQueue()
         self.asked, self.go_on, self.asked_by = threading.Event(), threading.Event(), ""
+        if config.get("asked_by"):
+            self.request_stop(config["asked_by"])
         self.sent = self.taken = 0
         self.last: Metrics = {}
         self.result: TrainResult | None = None
@@ -80,6 +79,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
     def _run(self) -> None:
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
+            (self.workdir / ERROR_FILE).unlink(missing_ok=True)  # of an earlier attempt
             self.result = self._train_trial()
         except BaseException as error:
             self.error, self.crash = describe(error), None if isinstance(error, JetsweepError) else error
@@ -109,7 +109,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         self.go_on.clear()
         self.reports.put(dict(metrics))
         if not metrics.get("stopped_because"):
-            self.go_on.wait(_ANSWER_S)
+            self.go_on.wait(None if self.patient else _ANSWER_S)
         return self._stop_requested()
 
     def _stop_requested(self) -> bool:

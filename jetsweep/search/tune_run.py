@@ -7,20 +7,24 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jetsweep.errors import JetsweepError, ResourceError
 from jetsweep.search.best import best
+from jetsweep.search.budget import Clock
 from jetsweep.search.cluster import quiet
 from jetsweep.search.concurrency import Concurrency, cluster_nodes, plan_concurrency
+from jetsweep.search.follower import Follower
 from jetsweep.search.listener import SweepInfo, SweepListener, SweepStatus
-from jetsweep.search.schedulers import build_scheduler
-from jetsweep.search.searcher import StudySearcher, Trial, open_study
-from jetsweep.search.trial import REPORTED, STOP_FILE, TrainFunction, trial_actor
+from jetsweep.search.lock import ask_to_stop, driving
+from jetsweep.search.repeat_run import RepeatEvents, RepeatSearcher, planned_repeats
+from jetsweep.search.schedulers import AskingScheduler
+from jetsweep.search.searcher import StudySearcher
+from jetsweep.search.study import open_study
+from jetsweep.search.trial import TrainFunction, trial_actor
+from jetsweep.search.trials import Trial
 from jetsweep.search.warm_start import warm_start
 
 if TYPE_CHECKING:
@@ -45,11 +49,14 @@ class SweepResult:
         In the order of their numbers.
     best : Trial or None
         Best first objective among trials that trained to their end and meet `search.constraints`.
+    why : str
+        One sentence if a budget or the terminator ended it.
     """
 
     status: SweepStatus
     trials: tuple[Trial, ...]
     best: Trial | None
+    why: str = ""
 
 
 def run_sweep(
@@ -89,49 +96,87 @@ def run_sweep(
         If the sweep cannot go on. A trial's failure is not such a case; it is recorded.
     """
     sweep_dir, data_root = Path(sweep_dir).absolute(), Path(data_root).absolute()
-    plan = concurrency or plan_concurrency(cluster_nodes(), template.example.resources, template.search.trials)
+    search = template.search
+    plan = concurrency or plan_concurrency(cluster_nodes(), template.example.resources, search.trials)
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    stop_file = sweep_dir / STOP_FILE
-    stop_file.unlink(missing_ok=True)
-    study = open_study(sweep_dir, template.search)
-    notes = warm_start(study, template, sweep_dir.parent).sentences()
-    searcher = StudySearcher(study, template, sweep_dir, data_root, template.search.trials, plan.threads)
-    follower = _follower(searcher, listener, start_timeout_s)
-    status: SweepStatus = "FAILED"
+    with driving(sweep_dir):
+        study = open_study(sweep_dir, search, _most_epochs(template))
+        notes = warm_start(study, template, sweep_dir.parent).sentences()
+        searcher = StudySearcher(study, template, sweep_dir, data_root, search.trials, plan.threads, plan.trials)
+        clock = Clock(sweep_dir, search, plan.workers)
+        follower = Follower(searcher, listener, clock, start_timeout_s)
+        status: SweepStatus = "FAILED"
+        try:
+            listener.sweep_started(_info(searcher, plan, [*_taken_up(searcher), *notes]))
+            with _interrupt_once(searcher, sweep_dir):
+                _tune(template, searcher, follower, plan, train)
+                if not searcher.stopping and search.repeats is not None:
+                    _repeat(template, searcher, listener, clock, plan, train, start_timeout_s)
+            status = "STOPPED" if searcher.stopping else "FINISHED"
+        finally:
+            for trial in searcher.close():
+                follower.ended(trial)
+            clock.write()
+            listener.sweep_ended(status)
+            shutil.rmtree(sweep_dir / _TUNE_FOLDER, ignore_errors=True)
+    trials = tuple(searcher.all_trials)
+    why = searcher.stopped_by or searcher.enough
+    return SweepResult(status, trials, best(trials, search.objectives), why)
+
+
+def _taken_up(searcher: StudySearcher) -> list[str]:
+    """What is told about a sweep that is resumed."""
+    if not searcher.ended and not searcher.num_continued:
+        return []
+    ended, going_on = len(searcher.ended), searcher.num_continued
+    return [f"Resumed: {ended} ended before, {going_on} to go on from their last checkpoint"]
+
+
+def _repeat(
+    template: ExperimentTemplate,
+    searcher: StudySearcher,
+    listener: SweepListener,
+    clock: Clock,
+    plan: Concurrency,
+    train: TrainFunction | None,
+    start_timeout_s: float,
+) -> None:
+    """Run `search.repeats` after the trials."""
+    planned = planned_repeats(searcher.sweep_dir, searcher)
+    runs = RepeatSearcher(searcher, planned)
+    follower = Follower(runs, RepeatEvents(listener, planned), clock, start_timeout_s)
     try:
-        listener.sweep_started(_info(template, sweep_dir, data_root, searcher.limit, plan, notes))
-        with _interrupt_once(searcher, stop_file):
-            _tune(template, searcher, follower, plan, train, sweep_dir)
-        if follower.problem is not None:
-            raise follower.problem
-        status = "STOPPED" if searcher.stopping else "FINISHED"
+        _tune(template, runs, follower, plan, train)
     finally:
-        for trial in searcher.close():
-            follower.ended(trial)
-        listener.sweep_ended(status)
-        stop_file.unlink(missing_ok=True)
-        shutil.rmtree(sweep_dir / _TUNE_FOLDER, ignore_errors=True)
-    trials = tuple(sorted(searcher.trials.values(), key=lambda trial: trial.number))
-    return SweepResult(status, trials, best(trials, template.search.objectives))
+        for run in runs.close():
+            follower.ended(run)
 
 
-def _info(
-    template: ExperimentTemplate, sweep_dir: Path, data_root: Path, trials: int, plan: Concurrency, notes: list[str]
-) -> SweepInfo:
-    objectives = tuple((objective.metric, objective.mode) for objective in template.search.objectives)
+def _info(searcher: StudySearcher, plan: Concurrency, notes: list[str]) -> SweepInfo:
     return SweepInfo(
-        sweep_dir.name, template, sweep_dir, data_root, trials, plan.trials, plan.threads, objectives, notes
+        searcher.sweep_dir.name,
+        searcher.template,
+        searcher.sweep_dir,
+        searcher.data_root,
+        searcher.limit,
+        plan.trials,
+        plan.threads,
+        tuple((objective.metric, objective.mode) for objective in searcher.search.objectives),
+        notes,
+        tuple(searcher.ended),
     )
 
 
 def _tune(
     template: ExperimentTemplate,
-    searcher: StudySearcher,
-    follower: Any,
+    searcher: StudySearcher | RepeatSearcher,
+    follower: Follower,
     plan: Concurrency,
     train: TrainFunction | None,
-    sweep_dir: Path,
 ) -> None:
+    wanted = searcher.limit - (len(searcher.ended) if isinstance(searcher, StudySearcher) else 0)
+    if wanted <= 0:
+        return
     quiet()  # Tune reads some of it on import
     from ray import tune
 
@@ -143,8 +188,8 @@ def _tune(
         actor,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=build_scheduler(template.search, _most_epochs(template)),
-            num_samples=searcher.limit,
+            scheduler=AskingScheduler(searcher.judge),
+            num_samples=wanted * (1 + template.example.resources.max_restarts),  # the searcher ends it
             max_concurrent_trials=plan.trials,
             # starting a process and importing torch costs more than many a small trial
             reuse_actors=plan.workers == 1,
@@ -152,10 +197,16 @@ def _tune(
             trial_name_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name=_TUNE_FOLDER, storage_path=str(sweep_dir), verbose=0, callbacks=[follower], log_to_file=False
+            name=_TUNE_FOLDER,
+            storage_path=str(searcher.sweep_dir),
+            verbose=0,
+            callbacks=[follower],
+            log_to_file=False,
         ),
     )
     tuner.fit()
+    if follower.problem is not None:
+        raise follower.problem
 
 
 def _most_epochs(template: ExperimentTemplate) -> int:
@@ -165,73 +216,8 @@ def _most_epochs(template: ExperimentTemplate) -> int:
     return int(max([template.example.training.epochs, *(value for values in drawn for value in values)]))
 
 
-def _follower(searcher: StudySearcher, listener: SweepListener, start_timeout_s: float) -> Any:
-    """Tune callback that passes events on and notices when nothing happens any more."""
-    from ray.tune import Callback
-
-    class Follower(Callback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.started: set[int] = set()
-            self.over: set[int] = set()
-            self.problem: JetsweepError | None = None
-            self.idle_since = time.monotonic()
-
-        def __reduce__(self) -> tuple[type[Any], tuple[()]]:
-            # Tune pickles its callbacks into a snapshot that we never read; listeners hold locks and connections
-            return (Callback, ())
-
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.idle_since = time.monotonic()
-            self.begun(searcher.trials[trial.trial_id])
-
-        def on_trial_result(
-            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
-            if result.get(REPORTED):
-                listener.trial_reported(searcher.trials[trial.trial_id].number, result["metrics"])
-
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.ended(searcher.trials[trial.trial_id])
-
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.begun(searcher.trials[trial.trial_id])  # it may have died on its very first step
-            self.ended(searcher.trials[trial.trial_id])
-
-        def begun(self, trial: Trial) -> None:
-            if trial.number not in self.started:
-                self.started.add(trial.number)
-                listener.trial_started(trial.number, trial.params, trial.experiment, trial.folder)
-
-        def ended(self, trial: Trial) -> None:
-            self.idle_since = time.monotonic()
-            if trial.number in self.started - self.over and trial.status is not None:
-                self.over.add(trial.number)
-                listener.trial_ended(trial.number, trial.status, trial.stopped_because, trial.folder, trial.error)
-
-        def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-            waiting = [trial for trial in trials if trial.status == "PENDING"]
-            if not waiting or any(trial.status == "RUNNING" for trial in trials):
-                self.idle_since = time.monotonic()
-            elif time.monotonic() - self.idle_since > start_timeout_s:
-                self.problem = _starved(waiting[0], searcher.trials[waiting[0].trial_id].number, start_timeout_s)
-                raise self.problem
-
-    return Follower()
-
-
-def _starved(waiting: Any, number: int, after_s: float) -> ResourceError:
-    import ray
-
-    needs = ", ".join(f"{v:g} {k}" for k, v in waiting.placement_group_factory.required_resources.items())
-    free = ", ".join(f"{v:g} {k}" for k, v in ray.available_resources().items() if k in ("CPU", "GPU"))
-    return ResourceError(
-        f"trial {number} waits for {needs} since {after_s:g} s and nothing else runs; free on the cluster: "
-        f"{free or 'nothing'}"
-    )
-
-
 @contextlib.contextmanager
-def _interrupt_once(searcher: StudySearcher, stop_file: Path) -> Iterator[None]:
+def _interrupt_once(searcher: StudySearcher, sweep_dir: Path) -> Iterator[None]:
     """First Ctrl-C or SIGTERM: trials save and end, none starts; a second one ends the sweep at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -242,7 +228,7 @@ def _interrupt_once(searcher: StudySearcher, stop_file: Path) -> Iterator[None]:
         if searcher.stopping:
             raise KeyboardInterrupt
         searcher.stopping = True
-        stop_file.touch()
+        ask_to_stop(sweep_dir)
 
     try:
         for number in before:

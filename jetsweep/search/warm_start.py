@@ -20,6 +20,7 @@ from jetsweep.search.best import FROM_SWEEP, is_own
 from jetsweep.search.constraints import VIOLATIONS, measured, read_result, violations_of
 from jetsweep.search.samplers import LEARNS_FROM_PRUNED, USES_CONSTRAINTS
 from jetsweep.search.space import QUANTILE, decode, encode, parameter
+from jetsweep.search.study import STUDY_FILE
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from jetsweep.experiment.schema import Experiment
     from jetsweep.experiment.template import ExperimentTemplate
 
-STUDY_FILE = "study.log"
 FROM_TRIAL, START_POINT = "from_trial", "start_point"
 """User attributes: number of a taken trial in its own sweep; position of a given point."""
 
@@ -236,6 +236,8 @@ def _outcome(trial: FrozenTrial, template: ExperimentTemplate, positions: list[i
     from optuna.trial import TrialState
 
     search, because = template.search, trial.user_attrs.get("stopped_because")
+    if trial.state == TrialState.RUNNING:  # its sweep was stopped, and may still be resumed
+        because = "interrupted"
     if not is_own(trial):
         raise _LeftOut("known from elsewhere to that sweep too")
     if because in ("budget", "patience") and trial.values is not None:

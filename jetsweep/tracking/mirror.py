@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jetsweep.training.reporter import Metrics
 
-RUN_STATUS: dict[str, str] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED"}
+RUN_STATUS: dict[str, str] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED", "STOPPED": "KILLED"}
 SWEEP_RUN_STATUS: dict[str, str] = {"FINISHED": "FINISHED", "STOPPED": "KILLED", "FAILED": "FAILED", "KILLED": "KILLED"}
 
 TRIAL_FILES = ("experiment.json", PARAMS, OUTCOME, "result.json", "history.jsonl")
@@ -95,7 +95,7 @@ class Mirror:
         outcome = _read_if_there(self.sweep_dir / OUTCOME)
         wanted = _wanted(run, SWEEP_RUN_STATUS, outcome, close_as is None, close_as)
         files = [self.sweep_dir / name for name in SWEEP_FILES]
-        tables = sorted(self.sweep_dir.glob("compare.*"))
+        tables = sorted([*self.sweep_dir.glob("compare.*"), *self.sweep_dir.glob("repeats.*")])
         digest = _digest([*files, *tables, self.sweep_dir / OUTCOME], str(self.record.resumed))
         if _is_done(run, wanted, digest):
             return run.run_id

@@ -15,6 +15,7 @@ from jetsweep.tasks._base import Task, build_task
 from jetsweep.tracking import figures
 from jetsweep.tracking.compare import Comparison, compare_sweeps, with_uncertainty
 from jetsweep.tracking.pictures import write_pictures
+from jetsweep.tracking.repeats import read_repeats
 from jetsweep.tracking.results import read_history, trial_folder
 from jetsweep.tracking.study import has_study
 from jetsweep.training.checkpoint import read_spec, read_weights, write_file
@@ -70,6 +71,9 @@ def write_report(sweep_dir: Path, metric: str) -> Comparison:
         made |= task.figures(arrays[winner.model])
         made |= task.comparison_figures(arrays)
     figures.save(made, sweep_dir / "plots")
+    repeated = read_repeats(sweep_dir)
+    if repeated is not None:
+        repeated.write(sweep_dir)
     if has_study(sweep_dir):
         write_pictures(sweep_dir, comparison.records)
     return comparison

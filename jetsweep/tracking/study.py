@@ -97,7 +97,7 @@ def is_feasible(trial: FrozenTrial) -> bool:
 
 def study_path(sweep_dir: Path) -> Path:
     """Where the journal of a sweep's study is, or would be."""
-    from jetsweep.search.searcher import STUDY_FILE
+    from jetsweep.search.study import STUDY_FILE
 
     return sweep_dir / STUDY_FILE
 

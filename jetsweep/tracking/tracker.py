@@ -14,13 +14,14 @@ from typing import Any
 from jetsweep.errors import JetsweepError, TrackingError
 from jetsweep.experiment import Experiment, ExperimentTemplate
 from jetsweep.search.listener import SweepInfo, SweepStatus, TrialStatus
+from jetsweep.search.repeats import Repeat
 from jetsweep.tracking.client import check_uri, first_line, is_reachable, open_client, resolve_uri
 from jetsweep.tracking.delivery import Delivery, Item
 from jetsweep.tracking.journal import SystemJournal
 from jetsweep.tracking.mirror import SWEEP_RUN_STATUS, Mirror
 from jetsweep.tracking.record import SweepRecord, add_tags, new_record, read_record, sweep_uri, write_lineage
 from jetsweep.tracking.report import write_report, write_trial_plots
-from jetsweep.tracking.results import OUTCOME, PARAMS, read_trial, trial_folders
+from jetsweep.tracking.results import OUTCOME, PARAMS, read_json, read_trial, trial_folder, trial_folders
 from jetsweep.tracking.system_metrics import SystemMetrics
 from jetsweep.training.checkpoint import write_file
 
@@ -109,6 +110,9 @@ class Tracker:
         tags = {"jetsweep.concurrent_trials": str(info.concurrent), "jetsweep.trials": str(info.trials)}
         with suppress(JetsweepError):  # a full disk; the tags are worth no sweep
             add_tags(self.sweep_dir, tags)
+        for trial in info.ended:  # the earlier driver may have died before it wrote how
+            if not (trial.folder / OUTCOME).exists() and trial.status is not None:
+                self.trial_ended(trial.number, trial.status, trial.stopped_because, trial.folder, trial.error)
         self._mark(_SWEEP)
 
     def trial_started(self, number: int, params: Mapping[str, Any], experiment: Experiment, trial_dir: Path) -> None:
@@ -133,6 +137,17 @@ class Tracker:
         self._running.discard(number)
         self._delivery.do(lambda: write_trial_plots(trial_dir))
         self._mark(number)
+
+    def repeat_ended(self, repeat: Repeat, status: TrialStatus, folder: Path, error: str | None) -> None:
+        if status == "STOPPED":  # it goes on later
+            return
+        because = read_json(folder / "result.json")["stopped_because"] if status == "COMPLETE" else "error"
+        search = self.template.search.model_dump(mode="json", include={"objectives", "constraints"})
+        outcome = {"status": status, "stopped_because": because, "error": error, "search": search}
+        params = trial_folder(self.sweep_dir, repeat.origin) / PARAMS
+        if params.exists():
+            self._write(folder / PARAMS, params.read_bytes())
+        self._write(folder / OUTCOME, json.dumps(outcome).encode())
 
     def sweep_ended(self, status: SweepStatus) -> None:
         # the search tells FAILED on its way out of an exception; a second Ctrl-C is no failure

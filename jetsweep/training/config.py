@@ -209,6 +209,9 @@ class ResourcesConfig(_Settings):
         "auto", description="GPUs of each worker; auto takes one where the cluster has any."
     )
     concurrent_trials: Literal["auto"] | PositiveInt = Field("auto", description="Trials at once; auto: what fits.")
+    max_restarts: NonNegativeInt = Field(
+        3, description="How often a trial starts again from its last checkpoint after a process or node of it died."
+    )
 
 
 def _task_config(value: Any) -> Any:

@@ -21,8 +21,8 @@ import optuna
 from optuna.trial import TrialState
 
 from jetsweep.experiment import load_experiment
-from jetsweep.search.searcher import STUDY_FILE, open_study
 from jetsweep.search.space import suggest
+from jetsweep.search.study import STUDY_FILE, open_study
 from jetsweep.training.run import TrainResult
 
 GOAL_S = 5.0

@@ -14,7 +14,7 @@ import pytest
 from jetsweep.cli.ui import ui
 from jetsweep.errors import TrackingError
 from jetsweep.experiment.schema import SearchConfig
-from jetsweep.search.searcher import open_study
+from jetsweep.search.study import open_study
 from jetsweep.tracking.ui import serve, serve_study
 
 

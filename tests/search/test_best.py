@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jetsweep.experiment import Objective
 from jetsweep.search.best import best, counts, non_dominated, pareto_front, ranked
-from jetsweep.search.searcher import Trial
+from jetsweep.search.trials import Trial
 
 AUC, LOSS = Objective(metric="val/auc", mode="max"), Objective(metric="val/loss", mode="min")
 

@@ -11,7 +11,8 @@ from jetsweep.errors import JetsweepError
 from jetsweep.experiment.costs import count_parameters
 from jetsweep.search.best import best, own_trials
 from jetsweep.search.constraints import VIOLATIONS
-from jetsweep.search.searcher import StudySearcher, open_study
+from jetsweep.search.searcher import StudySearcher
+from jetsweep.search.study import open_study
 
 SIZES = "model.phi_sizes={choice: [[8, 8], [16, 16], [256, 256]]}"
 SMALL = 'search.constraints=["parameters < 2e3"]'

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetsweep.search.repeats import COVERAGE, repeats, seeds, spread
-from jetsweep.search.searcher import Trial
+from jetsweep.search.trials import Trial
 
 
 def make_trials(template, aucs):

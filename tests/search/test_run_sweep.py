@@ -39,7 +39,7 @@ def test_every_end_of_a_trial_is_recorded_and_the_sweep_goes_on(ray_cluster, mak
     assert recorder.ended == {
         0: ("FAILED", "error", "RuntimeError: no such luck"),
         1: ("PRUNED", "diverged", "loss is NaN"),
-        2: ("FAILED", "error", "the trial's process died"),
+        2: ("FAILED", "error", "the trial's process died 4 times"),
         3: ("COMPLETE", "budget", None),
         4: ("COMPLETE", "budget", None),
     }

@@ -6,8 +6,9 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from jetsweep.experiment.distributions import Normal
-from jetsweep.search.searcher import StudySearcher, open_study
+from jetsweep.search.searcher import StudySearcher
 from jetsweep.search.space import from_quantile, grid, quantiles
+from jetsweep.search.study import open_study
 
 AUC = "metrics/val/auc"
 
@@ -33,7 +34,7 @@ def test_every_sampler_serves_a_whole_sweep(make_template, tmp_path, sampler):
     searcher = make_searcher(template, tmp_path)
     for i in range(12):
         assert searcher.suggest(str(i))["number"] == i
-        searcher.on_trial_result(str(i), {"epoch": 1, "objective": 0.1 * i})
+        searcher.judge(str(i), {"epoch": 1, "objective": 0.1 * i})
         end(searcher, str(i), ["budget", "scheduler", "diverged", "error"][i % 4], math.nan if i % 4 == 2 else 0.1 * i)
     assert searcher.suggest("13") == Searcher.FINISHED
     assert TrialState.RUNNING not in states(searcher)
@@ -55,7 +56,7 @@ def test_how_trials_are_told(make_template, tmp_path):
     searcher = make_searcher(make_template(trials=6, sampler="tpe"), tmp_path)
     for i in range(6):
         searcher.suggest(str(i))
-        searcher.on_trial_result(str(i), {"epoch": 1, "objective": 0.5 + 0.01 * i})
+        searcher.judge(str(i), {"epoch": 1, "objective": 0.5 + 0.01 * i})
     end(searcher, "0", "budget", 0.9)
     end(searcher, "1", "patience", 0.8, epoch=1)
     end(searcher, "2", "scheduler", 0.6, epoch=1)
@@ -68,8 +69,8 @@ def test_how_trials_are_told(make_template, tmp_path):
     assert trials[3].user_attrs["error"] == "loss is NaN"
     assert "process died" in trials[4].user_attrs["error"]
     assert searcher.study.best_trial.number == 0
-    assert [trial.number for trial in searcher.close()] == [5]
-    assert TrialState.RUNNING not in states(searcher)
+    assert [(trial.number, trial.status) for trial in searcher.close()] == [(5, "STOPPED")]
+    assert states(searcher)[5] == TrialState.RUNNING  # it goes on when the sweep is resumed
 
 
 def test_divergence_is_worth_the_worst_value_where_pruned_trials_are_not_seen(make_template, tmp_path):

@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 
 from jetsweep.errors import ExperimentError
 from jetsweep.search.best import best, own_trials
-from jetsweep.search.searcher import StudySearcher, open_study
+from jetsweep.search.searcher import StudySearcher
+from jetsweep.search.study import open_study
 from jetsweep.search.warm_start import find_earlier, warm_start
 
 NORMAL = "model.f_dropout={normal: [0.2, 0.05]}"
@@ -30,7 +31,7 @@ def run(searcher, outcomes):
         trial.folder.mkdir(parents=True)
         result = {"parameters": 1000 * (i + 1), "seconds": 1.0, "best": {"val/auc": auc, "val/loss": 0.1}}
         (trial.folder / "result.json").write_text(json.dumps(result))
-        searcher.on_trial_result(str(i), {"epoch": 1, "objective": auc})
+        searcher.judge(str(i), {"epoch": 1, "objective": auc})
         flat = {"epoch": 2, "best/val/auc": auc, "best/val/loss": 0.1, "final": True, "ended": because}
         searcher.on_trial_complete(str(i), flat)
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 
 from jetsweep.errors import TrackingError
 from jetsweep.experiment.schema import SearchConfig
-from jetsweep.search.searcher import STUDY_FILE, open_study
+from jetsweep.search.study import STUDY_FILE, open_study
 from jetsweep.tracking import _search_figures as figures
 from jetsweep.tracking.pictures import pictures, write_pictures
 from jetsweep.tracking.report import write_report
