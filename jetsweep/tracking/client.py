@@ -134,12 +134,21 @@ def open_client(uri: str) -> MlflowClient:
         warnings.simplefilter("ignore")
         from mlflow.tracking import MlflowClient
 
+        is_new = uri.startswith("sqlite:///") and not sqlite_path(uri).exists()
         try:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
         except Exception as error:  # SQLAlchemy's, requests' and the operating system's errors are not MLflow's
+            if is_new:  # half a database would be no database tomorrow either
+                _remove_database(sqlite_path(uri))
             raise TrackingError(f"tracking URI {shown(uri)}: cannot be used: {first_line(error)}") from error
     return client
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        with suppress(OSError):
+            Path(f"{path}{suffix}").unlink()
 
 
 def first_line(error: BaseException) -> str:

@@ -4,18 +4,14 @@ Every mistake in an experiment file is in tests/experiment/test_mistakes.py; a c
 in tests/tracking/test_client.py; a misspelt key in tests/cli/test_main.py.
 """
 
-import json
-import shutil
 import socket
 import sqlite3
-from pathlib import Path
+from contextlib import closing, nullcontext
 
 import pytest
 
 from jetsweep.data import make_dataset
 from jetsweep.tracking import client
-
-pytestmark = pytest.mark.filterwarnings("error")
 
 
 @pytest.fixture
@@ -149,15 +145,41 @@ def test_more_than_the_machine_has(refuse, no_ray, monkeypatch, verb):
         assert refuse(verb, "toy.yaml", "-o", f"resources.{setting}") == f"resources{told}"
 
 
-# disks that are full when the sweep begins or while it runs
-
-
-QUICK = ("training.epochs=1", "search.trials=2", "search.scheduler=none", "training.batch_size=64")
+# disks that are full when the sweep begins
 
 
 @pytest.fixture
-def arguments(place):
-    """A sweep of seconds whose data are there and whose runs are tracked on a disk that has room."""
-    data = make_dataset("toy", place.parent / "toy", jets=300).path
-    uri = f"sqlite:///{place.parent}/mlflow.db"
-    return [*(word for setting in QUICK for word in ("-o", setting)), "-o", f"data={{path: {data}}}"], uri
+def begin(refuse, place, monkeypatch):
+    """Refused where the sweep begins, its data being there: everything before its first trial, and no Ray."""
+    monkeypatch.setattr("jetsweep.search.cluster.connected", lambda address=None: nullcontext())
+    monkeypatch.setattr("jetsweep.search.concurrency.cluster_nodes", lambda: [{"CPU": 2.0}])
+    data = make_dataset("toy", place.parent / "toy", jets=200).path
+    return lambda *arguments: refuse("run", "toy.yaml", "-o", f"data={{path: {data}}}", *arguments)
+
+
+@pytest.mark.parametrize("free", [0, 4, 8])
+def test_no_room_for_a_sweep(begin, small_disk, tmp_path, free):
+    disk = small_disk(64)
+    (disk / "runs").mkdir()
+    (disk / "ballast").write_bytes(bytes((64 - free) * 1024))
+    sentence = begin("--runs", disk / "runs", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    assert sentence.startswith(f"{disk}/runs/toy/")
+    assert sentence.endswith(": cannot be written: No space left on device")
+    assert list((disk / "runs").iterdir()) == []
+    assert statuses(tmp_path / "mlflow.db") == []
+
+
+def test_no_room_for_the_database(begin, small_disk):
+    runs = small_disk(300)
+    sentence = begin("--runs", runs)
+    assert sentence.startswith(f"tracking URI sqlite:///{runs}/mlflow.db: cannot be used: ")
+    assert sentence.endswith("database or disk is full")
+    assert list(runs.iterdir()) == []
+
+
+def statuses(database):
+    """Of the runs in a database, empty if there is none."""
+    if not database.exists():
+        return []
+    with closing(sqlite3.connect(database)) as connection:
+        return [status for (status,) in connection.execute("SELECT status FROM runs")]
