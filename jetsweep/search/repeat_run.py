@@ -106,7 +106,7 @@ class RepeatSearcher(Searcher):  # type: ignore[misc]
         trial = self.trials[trial_id]
         if trial.status is None:
             trial.take_end(None if error else result, self.stopping)
-            if trial.lost and trial.restarts < trial.experiment.resources.max_restarts:
+            if trial.may_restart:
                 trial.restart()
                 self.lost.append(trial)
                 return

@@ -268,7 +268,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if trial.status is not None:
             return
         trial.take_end(None if error else result, self.stopping)
-        if trial.lost and trial.restarts < trial.experiment.resources.max_restarts:
+        if trial.may_restart:
             trial.restart()
             self.unfinished.append(trial)
             return

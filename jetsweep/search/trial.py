@@ -190,9 +190,11 @@ class TrialActor(Trainable):  # type: ignore[misc]
 
 def describe(error: BaseException) -> str:
     """One sentence for tables: a user's mistake as it is, anything else with its kind."""
+    from jetsweep.training.faults import WorkerError
+
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else ""
-    if isinstance(error, JetsweepError):
+    if isinstance(error, JetsweepError | WorkerError):
         return text
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jetsweep.errors import JetsweepError
 from jetsweep.search.constraints import VIOLATIONS, read_result
 from jetsweep.search.schedulers import TIME
 from jetsweep.search.space import decode, parameter
 from jetsweep.search.trial import ENDED, ERROR, FINAL, read_error
 from jetsweep.training.history import read_history
+from jetsweep.training.restarts import note_restart, restarts
 
 if TYPE_CHECKING:
     import optuna
@@ -68,9 +71,16 @@ class Trial:
     lost: bool = False
     """Whether its process died, and nobody knows why."""
 
+    @property
+    def may_restart(self) -> bool:
+        """Whether its process died, and not too often, those of earlier drivers and its workers included."""
+        return self.lost and max(self.restarts, restarts(self.folder)) < self.experiment.resources.max_restarts
+
     def restart(self) -> None:
         """Forget an end that was no end of the trial's own: it goes on from its last checkpoint."""
-        self.restarts += 1
+        with contextlib.suppress(JetsweepError):  # a full disk; it is counted here too
+            note_restart(self.folder, str(self.error))
+        self.restarts = max(self.restarts + 1, restarts(self.folder))
         self.lost, self.error, self.stopped_because = False, None, ""
 
     def take_end(self, result: Mapping[str, Any] | None, stopping: bool) -> None:

@@ -19,6 +19,7 @@ from jetsweep.errors import JetsweepError
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import build_task
 from jetsweep.training.config import TrialSpec
+from jetsweep.training.disk import write_error
 
 WEIGHTS, STATE, EXPERIMENT = "model.safetensors", "state.pt", "experiment.json"
 
@@ -46,8 +47,8 @@ def write_file(path: Path, content: bytes) -> None:
 
     Raises
     ------
-    JetsweepError
-        If the disk is full or not writable; what was there before is kept.
+    DiskFull, JetsweepError
+        If the disk is full, or not writable; what was there before is kept.
     """
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
@@ -58,7 +59,7 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):  # what is no folder has no such file either
             temporary.unlink()
-        raise JetsweepError(f"{path}: cannot be written: {error.strerror}") from error
+        raise write_error(f"{path}: cannot be written: {error.strerror}", error) from error
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -94,7 +95,7 @@ def save_checkpoint(
 
     Raises
     ------
-    JetsweepError
+    DiskFull, JetsweepError
         If it cannot be written; the previous checkpoint is kept.
     """
     from safetensors.torch import save
@@ -118,8 +119,8 @@ def save_checkpoint(
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise JetsweepError(
-            f"{path}: the checkpoint cannot be written: {error.strerror}; the previous one is kept"
+        raise write_error(
+            f"{path}: the checkpoint cannot be written: {error.strerror}; the previous one is kept", error
         ) from error
 
 
@@ -132,6 +133,12 @@ def recover(path: Path) -> bool:
         else:
             old.rename(path)
     return path.exists()
+
+
+def discard(path: Path) -> None:
+    """Remove a checkpoint with all that an interrupted replacement may have left of it."""
+    for folder in (path, path.with_name(f"{path.name}.tmp"), path.with_name(f"{path.name}.old")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:

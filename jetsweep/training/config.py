@@ -192,6 +192,9 @@ class TrainingConfig(_Settings):
         None, description="Write a resumable checkpoint inside epochs as well, every so many steps."
     )
     deterministic: bool = Field(False, description="Refuse operations whose result varies between runs on a GPU.")
+    on_out_of_memory: Literal["fail", "halve"] = Field(
+        "fail", description="Device memory exhausted: fail the trial, or go on with half the micro-batch."
+    )
 
     @model_validator(mode="after")
     def _micro_batches_are_equal(self) -> TrainingConfig:
@@ -210,7 +213,7 @@ class ResourcesConfig(_Settings):
     )
     concurrent_trials: Literal["auto"] | PositiveInt = Field("auto", description="Trials at once; auto: what fits.")
     max_restarts: NonNegativeInt = Field(
-        3, description="How often a trial starts again from its last checkpoint after a process or node of it died."
+        3, description="Times that a trial goes on from its last checkpoint after a process or node of it died."
     )
 
 

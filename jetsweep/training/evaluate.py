@@ -14,6 +14,7 @@ from torch import nn
 from jetsweep.data.batch import Batch
 from jetsweep.errors import DataError
 from jetsweep.tasks._base import Task
+from jetsweep.training.memory import IN_EVALUATION
 from jetsweep.training.world import World
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -63,14 +64,18 @@ def evaluate(
     was_training = model.training
     model.eval()
     evaluator, num_rows = task.evaluator(), 0
-    for batch in loader.batches(0):
-        if len(batch) == 0:  # the tail of the split may not reach every rank
-            continue
-        on_device = batch.to(world.device, non_blocking=True)
-        with autocast(precision, world.device):
-            outputs = model(on_device)
-        evaluator.update(outputs, on_device)
-        num_rows += len(batch)
+    try:
+        for batch in loader.batches(0):
+            if len(batch) == 0:  # the tail of the split may not reach every rank
+                continue
+            on_device = batch.to(world.device, non_blocking=True)
+            with autocast(precision, world.device):
+                outputs = model(on_device)
+            evaluator.update(outputs, on_device)
+            num_rows += len(batch)
+    except torch.OutOfMemoryError as error:
+        error.add_note(IN_EVALUATION)
+        raise
     model.train(was_training)
     if min(world.gather_objects(num_rows)) == 0:
         raise DataError(

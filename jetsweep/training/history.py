@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 
-from jetsweep.errors import JetsweepError
 from jetsweep.training.checkpoint import write_file
+from jetsweep.training.disk import write_error
 from jetsweep.training.reporter import Metrics
 
 
@@ -29,14 +30,26 @@ class History:
         write_file(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def append(self, row: Metrics) -> None:
-        """Write one epoch's metrics."""
+        """Write one epoch's metrics, the whole line or none of it.
+
+        Raises
+        ------
+        DiskFull, JetsweepError
+            If the disk is full, or not writable.
+        """
         try:
-            with self.path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            with self.path.open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    file.write(line := json.dumps(row).encode() + b"\n")
+                    if file.tell() != size + len(line):  # the last bytes of a device take part of a line
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
         except OSError as error:
-            raise JetsweepError(f"{self.path}: cannot be written: {error.strerror}") from error
+            raise write_error(f"{self.path}: cannot be written: {error.strerror}", error) from error
 
 
 def read_history(path: Path) -> list[Metrics]:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +18,12 @@ from jetsweep.errors import JetsweepError
 from jetsweep.tasks._base import Phase, Task
 from jetsweep.training.checkpoint import load_weights, read_state, read_weights, recover, save_checkpoint
 from jetsweep.training.config import TrainingConfig, TrialSpec
+from jetsweep.training.disk import PatientDisk
 from jetsweep.training.ema import MovingAverage
 from jetsweep.training.evaluate import Batches, autocast, evaluate
 from jetsweep.training.history import History
 from jetsweep.training.optimizers import build_optimizers
+from jetsweep.training.progress import Asked, Diverged, Progress
 from jetsweep.training.random_state import random_state, seed_everything, set_random_state
 from jetsweep.training.reporter import Metrics, Reporter
 from jetsweep.training.schedules import learning_rate_factor
@@ -30,32 +32,6 @@ from jetsweep.training.world import World
 
 _STEPS_BETWEEN_CHECKS = 20
 """On a GPU, where looking at the loss waits for the device; on a CPU every step is checked."""
-
-
-class Diverged(Exception):
-    """The loss is no longer finite; `step` counts from 1."""
-
-    def __init__(self, step: int, what: str) -> None:
-        super().__init__(f"{what} is not finite at step {step}")
-        self.step = step
-
-
-class _Asked(Exception):
-    pass
-
-
-@dataclass
-class Progress:
-    """Where training stands; saved in every checkpoint, together with the weights it determines all that follows."""
-
-    step: int = 0
-    seconds: float = 0.0
-    epoch_seconds: float = 0.0
-    best: Metrics = field(default_factory=dict)
-    epochs_without_gain: int = 0
-    stopped_because: str = ""
-    sums: dict[str, float] = field(default_factory=dict)
-    """Running sums of the epoch over all ranks: loss parts times jets."""
 
 
 class TrainingLoop:
@@ -97,6 +73,7 @@ class TrainingLoop:
         self.config: TrainingConfig = spec.training
         self.workdir, self.reporter, self.classes = workdir, reporter, classes
         self.stop_requested = stop_requested
+        self.disk = PatientDisk(stop_requested)
         self.streams = open_streams(train, self.config.batch_size, self.config.accumulate, world)
         self.steps_per_epoch = self.config.steps_per_epoch or self.streams["main"].num_steps
         self.total_steps = self.steps_per_epoch * self.config.epochs
@@ -116,6 +93,7 @@ class TrainingLoop:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=fp16)
         self.average = MovingAverage(model, self.config.ema_decay) if self.config.ema_decay else None
         self.progress = Progress()
+        self._saved = Progress()
         self.lr = 0.0
         self._sums: dict[str, Tensor] = {}
         self._bad_step = torch.full((), math.inf, dtype=torch.float64, device=world.device)
@@ -142,7 +120,7 @@ class TrainingLoop:
             self._restore()
         elif self.world.is_first:
             recover(self.best)
-        history = History(self.workdir / "history.jsonl", self.completed_epochs) if self.world.is_first else None
+        history = self._open_history()
         progress = self.progress
         if progress.stopped_because == "patience":
             return "patience"
@@ -152,17 +130,30 @@ class TrainingLoop:
                 while progress.step < self.total_steps:
                     self._train_epoch(steps)
                     if self._finish_epoch(history):
-                        return "asked"
+                        return self._stopped()
                     if progress.stopped_because == "patience":
                         return "patience"
-        except _Asked:
+        except Asked:
             self._save_last()
-            return "asked"
+            return self._stopped()
         except Diverged as error:
             self._report_divergence(error, history)
             raise
         progress.stopped_because = "budget"
         return "budget"
+
+    def _open_history(self) -> History | None:
+        """The file of metrics, cut back to the checkpoint that training continues from; on rank 0."""
+        opened: list[History] = []
+        if self.world.is_first:
+            path, keep = self.workdir / "history.jsonl", self.completed_epochs
+            self.disk.write(lambda: opened.append(History(path, keep)))
+        return opened[0] if opened else None
+
+    def _stopped(self) -> Literal["asked"]:
+        if self.disk.gave_up:  # what was not written has to be trained again
+            self.progress = self._saved
+        return "asked"
 
     def _train_epoch(self, steps: Iterator[list[dict[str, Batch]]]) -> None:
         progress, every = self.progress, self.config.checkpoint_every_steps
@@ -263,12 +254,12 @@ class TrainingLoop:
         """Raise on all ranks when any met a loss that is not finite, or was asked to stop."""
         if not now and self.world.device.type != "cpu" and self.progress.step % _STEPS_BETWEEN_CHECKS:
             return
-        asked = not now and self.stop_requested is not None and self.stop_requested()
+        asked = not now and (self.disk.gave_up or (self.stop_requested is not None and self.stop_requested()))
         minus_bad, any_asked = self.world.max([-float(self._bad_step), float(asked)])
         if math.isfinite(minus_bad):
             raise Diverged(int(-minus_bad), "the training loss")
         if any_asked:
-            raise _Asked
+            raise Asked
 
     def _finish_epoch(self, history: History | None) -> bool:
         """Evaluate, save, report; returns whether the reporter asks to stop."""
@@ -304,13 +295,15 @@ class TrainingLoop:
             progress.best = dict(row)
         progress.epoch_seconds, self._sums = 0.0, {}
         if improved and world.is_first:
-            save_checkpoint(self.best, self._weights(), {"progress": asdict(progress)}, self.spec, self.classes)
+            state = {"progress": asdict(progress)}
+            self.disk.write(lambda: save_checkpoint(self.best, self._weights(), state, self.spec, self.classes))
         if history:
-            history.append(row)
+            self.disk.write(lambda: history.append(row))
         self._save_last()
-        asked = self.reporter(row, self.last) if world.is_first else False
-        asked = bool(world.from_first(asked))
-        return asked and not progress.stopped_because
+        # what is not on disk has not happened, so it is not reported
+        asked = world.is_first and (self.disk.gave_up or self.reporter(row, self.last))
+        gave_up, asked = world.from_first((self.disk.gave_up, bool(asked)))
+        return bool(gave_up or (asked and not progress.stopped_because))
 
     def _train_means(self) -> dict[str, float]:
         totals = {name: float(self.world.sum(value)) for name, value in self._sums.items()}
@@ -348,8 +341,7 @@ class TrainingLoop:
             "time/epoch_s": progress.epoch_seconds,
             "stopped_because": "diverged",
         }
-        if history:
-            history.append(row)
+        if history and self.disk.write(lambda: history.append(row)):
             self.reporter(row, None)
 
     def _weights(self) -> dict[str, Tensor]:
@@ -376,7 +368,8 @@ class TrainingLoop:
         if self.average:
             state["raw_weights"] = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
             state["average_updates"] = self.average.num_updates
-        save_checkpoint(self.last, self._weights(), state, self.spec, self.classes)
+        if self.disk.write(lambda: save_checkpoint(self.last, self._weights(), state, self.spec, self.classes)):
+            self._saved = Progress(**asdict(self.progress))
 
     def _restore(self) -> None:
         weights, _ = read_weights(self.last)
@@ -395,7 +388,7 @@ class TrainingLoop:
             for optimizer, saved in zip(optimizers, state["optimizers"][name], strict=True):
                 optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
+        self.progress, self._saved = Progress(**state["progress"]), Progress(**state["progress"])
         if len(state["random"]) == self.world.size:
             set_random_state(state["random"][self.world.rank], self.world.device)
         else:  # another number of workers: a fresh stream, not one that was used before

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +20,32 @@ from jetsweep.data.dataset import Dataset
 from jetsweep.errors import DataError, JetsweepError
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import Task, build_task
-from jetsweep.training.checkpoint import load_weights, read_spec, read_weights, recover, write_file
+from jetsweep.training.checkpoint import (
+    discard,
+    load_checkpoint,
+    load_weights,
+    read_spec,
+    read_state,
+    read_weights,
+    recover,
+    write_file,
+)
 from jetsweep.training.config import TrialSpec
+from jetsweep.training.disk import PatientDisk
 from jetsweep.training.evaluate import Batches, evaluate, inference_time
-from jetsweep.training.loop import Diverged, TrainingLoop
+from jetsweep.training.loop import TrainingLoop
+from jetsweep.training.memory import as_small_as, out_of_memory, release
 from jetsweep.training.optimizers import freeze
+from jetsweep.training.ownership import Ownership, owned
+from jetsweep.training.progress import Diverged, Progress
 from jetsweep.training.random_state import seed_everything
 from jetsweep.training.reporter import Metrics, Reporter, silent
+from jetsweep.training.restarts import RESTARTS, restarts
 from jetsweep.training.world import World
 
 _TIMED_BATCH = 1000
+
+_log = logging.getLogger("jetsweep")
 
 StoppedBecause = Literal["budget", "patience", "diverged", "asked"]
 
@@ -55,6 +72,10 @@ class TrainResult:
         Training time over all interruptions, without the final evaluation.
     timing : dict
         ``inference_us_per_jet`` (median of warm batches), ``inference_batch`` and ``device``.
+    restarts : int
+        Times that the trial was started again after a process or node of it had died.
+    accumulate : int
+        Micro-batches of a step at the end; more than asked for if memory ran out under ``on_out_of_memory: halve``.
     """
 
     stopped_because: StoppedBecause
@@ -65,6 +86,8 @@ class TrainResult:
     parameters: int
     seconds: float
     timing: dict[str, float | int | str] = field(default_factory=dict)
+    restarts: int = 0
+    accumulate: int = 1
 
 
 def train(
@@ -92,7 +115,7 @@ def train(
     world : World, optional
         This process's place among several; a single process if not given.
     resume : bool
-        Continue from ``checkpoints/last`` where there is one.
+        Continue from ``checkpoints/last`` where there is one; else what the folder holds of an earlier attempt goes.
     stop_requested : callable, optional
         Asked between steps, e.g. whether Ctrl-C or SIGTERM arrived; True saves ``last`` and returns "asked".
 
@@ -105,36 +128,67 @@ def train(
     JetsweepError
         If data, task, model or machine do not allow the trial; a NaN loss is no error but "diverged".
     """
-    world = world or World.alone()
-    workdir = Path(workdir)
+    world, workdir = world or World.alone(), Path(workdir)
     _check_machine(spec, world)
-    if resume:
-        _check_same_trial(spec, workdir / "checkpoints" / "last")
-    dataset = _first_then_others(world, lambda: prepare(spec.data, Path(data_root)))
-    task = build_task(spec.task, dataset.classes)
-    if world.is_first:
-        write_file(workdir / "experiment.json", spec.model_dump_json(indent=2).encode())
-        (workdir / "result.json").unlink(missing_ok=True)  # the result of fewer epochs is no result of these
+    with _ownership(workdir, world, stop_requested) as ownership:
+        if world.is_first and not resume:
+            forget(workdir)
+        if world.is_first:
+            recover(workdir / "checkpoints" / "last")
+        world.barrier()  # the others shall find what rank 0 has put right
 
-    model = _build_model(spec, task, dataset, world)
+        def stop() -> bool:
+            if ownership is not None:
+                ownership.require()
+            return stop_requested is not None and stop_requested()
+
+        used = _continued(spec, workdir / "checkpoints" / "last")
+        while True:
+            try:
+                return _train(spec, used, workdir, Path(data_root), reporter, world, stop)
+            except torch.OutOfMemoryError as error:
+                problem = out_of_memory(used, world, error)
+            release(world.device)
+            if problem.smaller is None or world.size > 1:  # the other ranks wait for this one: all have to start again
+                raise problem
+            _log.warning("%s", problem)
+            used = used.model_copy(update={"training": problem.smaller})
+
+
+def _train(
+    spec: TrialSpec,
+    used: TrialSpec,
+    workdir: Path,
+    data_root: Path,
+    reporter: Reporter,
+    world: World,
+    stop_requested: Callable[[], bool],
+) -> TrainResult:
+    """Train until the end or until memory runs out; `used` is `spec`, perhaps in smaller pieces."""
+    dataset = _first_then_others(world, lambda: prepare(spec.data, data_root))
+    task = build_task(spec.task, dataset.classes)
+    model = _build_model(used, task, dataset, world)
     loop = TrainingLoop(
         model,
         task,
-        _training_loaders(spec, task, model, dataset, world),
-        _loader(spec, task, model, dataset, world, "val"),
-        spec,
+        _training_loaders(used, task, model, dataset, world),
+        _loader(used, task, model, dataset, world, "val"),
+        used,
         workdir,
         reporter,
         world,
         dataset.classes,
         stop_requested,
     )
+    if world.is_first:
+        loop.disk.write(lambda: write_file(workdir / "experiment.json", spec.model_dump_json(indent=2).encode()))
+        (workdir / "result.json").unlink(missing_ok=True)  # the result of fewer epochs is no result of these
     error: str | None = None
     test: dict[str, float] = {}
     timing: dict[str, float | int | str] = {}
     stopped_because: StoppedBecause
     try:
-        stopped_because = loop.run(resume)
+        stopped_because = loop.run()
     except Diverged as stop:
         stopped_because, error = "diverged", f"{spec.name}: {stop}; lower the learning rate or clip gradients"
     if stopped_because in ("budget", "patience"):
@@ -148,10 +202,62 @@ def train(
         sum(p.numel() for p in model.network.parameters() if p.requires_grad),
         loop.progress.seconds,
         timing,
+        restarts(workdir),
+        used.training.accumulate,
     )
     if world.is_first:
-        write_file(workdir / "result.json", json.dumps(asdict(result), indent=2).encode())
+        content = json.dumps(asdict(result), indent=2).encode()
+        if not loop.disk.write(lambda: write_file(workdir / "result.json", content)):
+            return replace(result, stopped_because="asked", test={}, timing={})  # to be done once there is room
     return result
+
+
+@contextmanager
+def _ownership(workdir: Path, world: World, stop_requested: Callable[[], bool] | None) -> Iterator[Ownership | None]:
+    """Let rank 0 own the folder; all ranks learn it if another process does."""
+    error: JetsweepError | None = None
+    with ExitStack() as stack:
+        entered: list[Ownership] = []
+        if world.is_first:
+            try:
+                PatientDisk(stop_requested).write(lambda: entered.append(stack.enter_context(owned(workdir))))
+            except JetsweepError as problem:
+                error = problem
+            else:
+                error = None if entered else JetsweepError(f"{workdir}: stopped while the disk was full")
+        error = world.from_first(error)
+        if error is not None:
+            raise error
+        yield entered[0] if entered else None
+
+
+def forget(workdir: Path) -> None:
+    """Remove what a new attempt could take for its own; the folder has to be owned."""
+    for name in ("last", "best"):
+        discard(workdir / "checkpoints" / name)
+    for name in ("history.jsonl", RESTARTS):
+        (workdir / name).unlink(missing_ok=True)
+
+
+def left_off(workdir: Path) -> TrainResult:
+    """Result of a trial that was asked to stop while none of its processes ran: what its last checkpoint holds."""
+    last = workdir / "checkpoints" / "last"
+    if not recover(last):
+        return TrainResult("asked", 0, {}, {}, None, 0, 0.0, restarts=restarts(workdir))
+    loaded, state = load_checkpoint(last), read_state(last)
+    freeze(loaded.model, loaded.spec.training.lr_factors)
+    progress = Progress(**state["progress"])
+    return TrainResult(
+        "asked",
+        progress.step // state["steps_per_epoch"],
+        progress.best,
+        {},
+        None,
+        sum(p.numel() for p in loaded.model.network.parameters() if p.requires_grad),
+        progress.seconds,
+        restarts=restarts(workdir),
+        accumulate=loaded.spec.training.accumulate,
+    )
 
 
 def check_data(spec: TrialSpec, dataset: Dataset) -> None:
@@ -182,17 +288,25 @@ def _check_machine(spec: TrialSpec, world: World) -> None:
     torch.use_deterministic_algorithms(spec.training.deterministic)
 
 
-def _check_same_trial(spec: TrialSpec, last: Path) -> None:
-    """Refuse to continue the weights of one trial with the data or network of another."""
+def _continued(spec: TrialSpec, last: Path) -> TrialSpec:
+    """`spec` with what its last attempt learned about memory.
+
+    Raises
+    ------
+    JetsweepError
+        If the checkpoint belongs to a trial with other data or another network.
+    """
     if not recover(last):
-        return
-    before, now = read_spec(last).model_dump(mode="json"), spec.model_dump(mode="json")
+        return spec
+    left = read_spec(last)
+    before, now = left.model_dump(mode="json"), spec.model_dump(mode="json")
     for part in ("seed", "data", "task", "model"):
         if before[part] != now[part]:
             raise JetsweepError(
                 f"{last}: cannot continue, its {part} is {json.dumps(before[part])}, the experiment's is "
                 f"{json.dumps(now[part])}; use another folder or resume=False"
             )
+    return spec.model_copy(update={"training": as_small_as(spec.training, left.training)})
 
 
 def _first_then_others(world: World, make: Callable[[], Dataset]) -> Dataset:
@@ -289,11 +403,13 @@ def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, floa
         if split == "test":
             test = metrics
         if world.is_first:
-            _save_arrays(loop.workdir / "evaluation" / f"{split}.npz", arrays)
+            path = loop.workdir / "evaluation" / f"{split}.npz"
+            loop.disk.write(lambda path=path, arrays=arrays: _save_arrays(path, arrays))  # type: ignore[misc]
     timing: dict[str, float | int | str] = {}
     if world.is_first:
         alone = World.alone(world.device)
-        loader = _loader(spec, task, model, dataset, alone, "val", _TIMED_BATCH)
+        num_jets = min(_TIMED_BATCH, spec.training.eval_batch_size)  # what fits the memory
+        loader = _loader(spec, task, model, dataset, alone, "val", num_jets)
         with closing(loader.batches(0)) as batches:  # type: ignore[type-var]
             timing = inference_time(model, next(batches), world.device, spec.training.precision)
     return test, world.from_first(timing)

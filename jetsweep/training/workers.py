@@ -1,14 +1,20 @@
-"""One trial on several workers through Ray Train V2; the only file of the training room that knows Ray.
+"""One trial on several workers through Ray Train V2; with `groups` the only files of this room that know Ray.
 
 The driver (a Tune trial's process, or any other) owns a small mailbox actor. Rank 0 puts each epoch's metrics there and
-waits for the driver's answer, so a stop reaches the loop, the loop saves `last` and returns, Ray Train takes the worker
-group down by itself, and no placement group is left behind (ray#54305).
+waits for the driver's answer, so a stop reaches the loop, the loop saves `last` and returns, and Ray Train takes the
+worker group down by itself.
+
+Ray Train never starts workers again. Its own restarts know one kind of death (a worker's), none of the controller, and
+would leave the reports of the dead in the mailbox. So each attempt is one `fit`, whose end is total whatever it died of
+(`groups.tear_down`), and `run_distributed` begins the next from the last checkpoint.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,46 +24,35 @@ import ray
 
 from jetsweep.errors import JetsweepError, ResourceError
 from jetsweep.training.config import TrialSpec
+from jetsweep.training.disk import WAIT_VARIABLE, PatientDisk, disk_wait_s
+from jetsweep.training.faults import Fault
+from jetsweep.training.groups import death, make_trainer, remove_orphaned_groups, start_mailbox, tear_down
+from jetsweep.training.history import read_history
+from jetsweep.training.memory import OutOfMemory
+from jetsweep.training.ownership import owned
 from jetsweep.training.reporter import Metrics, Reporter
-from jetsweep.training.run import TrainResult, train
-from jetsweep.training.world import World, default_device
+from jetsweep.training.restarts import note_restart, restarts
+from jetsweep.training.run import TrainResult, forget, left_off, train
+from jetsweep.training.world import World, default_device, lost_peer
 
 _POLL_S = 0.2
 _STOP_POLL_STEPS = 10
 """Steps between two questions of a worker whether the driver wants to stop."""
 
+_ROOM_WAIT_S = 600.0
+"""Without room for the workers for so long, after a node was lost for instance, the trial fails."""
 
-class _Mailbox:
-    """Actor between rank 0 and the driver: one report at a time, answered before training goes on."""
 
-    def __init__(self) -> None:
-        self.reports: asyncio.Queue[tuple[Metrics, str | None]] = asyncio.Queue()
-        self.answers: asyncio.Queue[bool] = asyncio.Queue()
-        self.stop = False
+class _Died(Exception):
+    """A process or node of an attempt is gone; the message says which."""
 
-    async def report(self, metrics: Metrics, checkpoint: str | None) -> bool:
-        """Give one report and wait for the driver's answer."""
-        await self.reports.put((metrics, checkpoint))
-        return await self.answers.get()
 
-    async def take(self, timeout_s: float) -> tuple[Metrics, str | None] | None:
-        """Next report, or None after `timeout_s`."""
-        try:
-            return await asyncio.wait_for(self.reports.get(), timeout_s)
-        except TimeoutError:
-            return None
+class _NoRoom(Exception):
+    """The workers could not be placed in time."""
 
-    async def answer(self, stop: bool) -> None:
-        """Answer the report taken last."""
-        await self.answers.put(stop)
 
-    async def request_stop(self) -> None:
-        """Make the workers stop at their next question."""
-        self.stop = True
-
-    async def stop_requested(self) -> bool:
-        """Whether the driver wants to stop."""
-        return self.stop
+class _StoppedBeforeTraining(Exception):
+    pass
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ class _Order:
     spec: dict[str, Any]
     workdir: str
     data_root: str
-    resume: bool
+    disk_wait_s: float
 
 
 class _StopQuestion:
@@ -81,35 +76,61 @@ class _StopQuestion:
         return self.calls % _STOP_POLL_STEPS == 1 and bool(ray.get(self.mailbox.stop_requested.remote()))
 
 
+class _Reports:
+    """Passes every epoch on once and in order, also those whose worker died between writing and reporting."""
+
+    def __init__(self, workdir: Path, on_report: Reporter) -> None:
+        self.history, self.on_report = workdir / "history.jsonl", on_report
+        self.known = max((int(row["epoch"]) for row in read_history(self.history)), default=0)
+        self.passed = 0
+
+    def __call__(self, metrics: Metrics, checkpoint: Path | None) -> bool:
+        epoch = int(metrics["epoch"])
+        stop = self.catch_up(epoch - 1)
+        if epoch <= self.passed:  # trained again from an older checkpoint
+            return stop
+        self.passed = epoch
+        return self.on_report(metrics, checkpoint) or stop
+
+    def catch_up(self, epoch: int) -> bool:
+        """Pass on what is only in the file, up to `epoch`."""
+        after, stop = max(self.known, self.passed), False
+        if epoch > after:
+            for row in read_history(self.history):
+                if after < int(row["epoch"]) <= epoch:
+                    self.passed = int(row["epoch"])
+                    stop = self.on_report(row, None) or stop
+        return stop
+
+
 def _work(config: dict[str, Any]) -> dict[str, Any]:
-    """Train on one worker; returns the result, or the one sentence of a user's mistake."""
+    """Train on one worker; returns the result."""
     import ray.train
 
     order, mailbox = _Order(**config["order"]), config["mailbox"]
+    os.environ[WAIT_VARIABLE] = str(order.disk_wait_s)
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), default_device())
+    ray.get(mailbox.begin.remote())
 
     def report(metrics: Metrics, checkpoint: Path | None) -> bool:
         return bool(ray.get(mailbox.report.remote(metrics, None if checkpoint is None else str(checkpoint))))
 
-    restarted = Path(order.workdir, ".started").exists()
-    world.barrier()
-    if world.is_first:
-        Path(order.workdir).mkdir(parents=True, exist_ok=True)
-        Path(order.workdir, ".started").touch()
+    stop_requested = _StopQuestion(mailbox) if world.is_first else None
+    spec = TrialSpec.model_validate(order.spec)
     try:
         result = train(
-            TrialSpec.model_validate(order.spec),
-            Path(order.workdir),
-            Path(order.data_root),
-            report,
-            world=world,
-            resume=order.resume or restarted,
-            stop_requested=_StopQuestion(mailbox) if world.is_first else None,
+            spec, Path(order.workdir), Path(order.data_root), report, world=world, stop_requested=stop_requested
         )
-    except JetsweepError as error:  # no failure of the machine: trying again would not help
-        return {"error": str(error)}
-    return {"result": asdict(result)}
+    except Exception as error:
+        if lost_peer(error) or isinstance(error, ray.exceptions.RayError):  # the consequence of another's death
+            raise
+        fault = Fault.of(error)
+    else:
+        return asdict(result)
+    ray.get(mailbox.add_fault.remote(fault))
+    # not returned: the other ranks may wait for this one, and a failed worker makes Ray Train end them
+    raise RuntimeError(fault.sentence)
 
 
 def run_distributed(
@@ -120,11 +141,13 @@ def run_distributed(
     stop_requested: Callable[[], bool] | None = None,
     *,
     resume: bool = True,
-    max_failures: int = 0,
     use_gpu: bool | None = None,
     name: str | None = None,
 ) -> TrainResult:
     """Train one trial on ``spec.resources.workers`` workers of the connected Ray cluster.
+
+    A process or node that dies takes the whole worker group down, and another begins from the last checkpoint, up to
+    ``spec.resources.max_restarts`` times over all attempts in `workdir`; see `jetsweep.training.restarts`.
 
     Parameters
     ----------
@@ -132,13 +155,11 @@ def run_distributed(
     workdir, data_root : Path
         On a filesystem that all nodes share.
     on_report : Reporter
-        Called in the calling thread of this process after every epoch; its answer True ends training.
+        Called in the calling thread of this process, once for every epoch and in order; its answer True ends training.
     stop_requested : callable, optional
         Asked a few times per second here; True makes the loop save `last` and return "asked".
     resume : bool
-        Continue from ``checkpoints/last``; workers that Ray restarts always do.
-    max_failures : int
-        Worker failures after which the worker group is started again.
+        Continue from ``checkpoints/last``; else what the folder holds of an earlier attempt is removed.
     use_gpu : bool, optional
         By default whether the spec, or else the cluster, has GPUs.
     name : str, optional
@@ -151,55 +172,96 @@ def run_distributed(
     Raises
     ------
     JetsweepError
-        If the trial is not possible, if the workers do not fit the cluster, or if they failed more than
-        `max_failures` times.
+        If the trial is not possible, if the workers do not fit the cluster, or if processes died too often.
+    WorkerError
+        An exception of the training code, which would only come again; the worker's traceback is its note.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
     workdir, data_root = Path(workdir).absolute(), Path(data_root).absolute()  # workers change directory
     worker = worker_resources(spec, use_gpu)
     require_fit(spec.resources.workers, worker)
-    (workdir / ".started").unlink(missing_ok=True)
-    mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
-    order = _Order(spec.model_dump(mode="json"), str(workdir), str(data_root), resume)
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={"order": asdict(order), "mailbox": mailbox},
-        torch_config=TorchConfig(backend="nccl" if worker.get("GPU") else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=spec.resources.workers, use_gpu=bool(worker.get("GPU")), resources_per_worker=worker
-        ),
-        run_config=RunConfig(
-            name=name or workdir.name,
-            storage_path=str(workdir / "ray-train"),
-            failure_config=FailureConfig(
-                max_failures=max_failures, controller_failure_limit=2, max_preemption_failures=max(2, max_failures)
-            ),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-        ),
-    )
+    remove_orphaned_groups()
+    if not resume:
+        with owned(workdir):
+            forget(workdir)
+    reports, stop, name = _Reports(workdir, on_report), stop_requested or (lambda: False), name or workdir.name
+    room_until = time.monotonic() + _ROOM_WAIT_S
+    while True:
+        order = _Order(spec.model_dump(mode="json"), str(workdir), str(data_root), disk_wait_s())
+        try:
+            _wait_for_room(spec.resources.workers, worker, room_until, stop)
+            outcome = _attempt(order, worker, spec.resources.workers, name, reports, stop)
+        except _StoppedBeforeTraining:
+            return left_off(workdir)
+        except _NoRoom as problem:
+            if time.monotonic() > room_until:
+                raise ResourceError(f"{spec.name}: {problem}, for {_ROOM_WAIT_S:g} s") from None
+            continue
+        except OutOfMemory as problem:
+            if problem.smaller is None:
+                raise
+            spec = spec.model_copy(update={"training": problem.smaller})
+        except _Died as problem:
+            _count(spec, workdir, str(problem), stop)
+        else:
+            result = TrainResult(**outcome)
+            reports.catch_up(result.epoch)
+            return result
+        room_until = time.monotonic() + _ROOM_WAIT_S
+
+
+def _count(spec: TrialSpec, workdir: Path, reason: str, stop_requested: Callable[[], bool]) -> None:
+    """Note a restart, or refuse one more."""
+    before = restarts(workdir)
+    if before >= spec.resources.max_restarts:
+        times = "once" if before == 0 else f"{before + 1} times"
+        raise JetsweepError(
+            f"{spec.name}: a worker died {times} (last: {reason}); resources.max_restarts is "
+            f"{spec.resources.max_restarts}"
+        )
+    PatientDisk(stop_requested).write(lambda: note_restart(workdir, reason))
+
+
+def _attempt(
+    order: _Order,
+    worker: dict[str, float],
+    num_workers: int,
+    name: str,
+    reports: Reporter,
+    stop_requested: Callable[[], bool],
+) -> dict[str, Any]:
+    """One worker group from its start to its end; nothing of it is left afterwards, whatever happens."""
+    mailbox = start_mailbox()
+    faults: list[Fault] = []
+    training = True
     try:
-        outcome = _drive(trainer, mailbox, on_report, stop_requested)
+        config = {"order": asdict(order), "mailbox": mailbox}
+        storage = Path(order.workdir, "ray-train")
+        trainer = make_trainer(_work, config, worker, num_workers, name, storage, order.disk_wait_s)
+        outcome, problem = _drive(trainer, mailbox, reports, stop_requested)
     finally:
-        (workdir / ".started").unlink(missing_ok=True)
-        ray.kill(mailbox)
-    if "error" in outcome:
-        raise JetsweepError(outcome["error"])
-    return TrainResult(**outcome["result"])
+        faults, training = tear_down(mailbox)
+    if problem is None:
+        return outcome
+    reason, dead, no_room = death(problem)
+    for fault in faults:
+        if fault.kind != "bug" or not dead:  # where a worker died, strange errors of the others follow
+            raise fault.error()
+    if no_room and not training:
+        raise _NoRoom(reason)
+    raise _Died(reason)
 
 
 def _drive(
-    trainer: Any, mailbox: Any, on_report: Reporter, stop_requested: Callable[[], bool] | None
-) -> dict[str, Any]:
+    trainer: Any, mailbox: Any, reports: Reporter, stop_requested: Callable[[], bool]
+) -> tuple[dict[str, Any], Exception | None]:
     """Run the trainer in a thread; pass reports on and answers back in this one."""
     outcome: dict[str, Any] = {}
-    problem: list[BaseException] = []
+    problem: list[Exception] = []
 
     def fit() -> None:
         try:
             outcome.update(trainer.fit().return_value)
-        except BaseException as error:
+        except Exception as error:
             problem.append(error)
 
     thread = threading.Thread(target=fit, name="jetsweep-ray-train", daemon=True)
@@ -207,33 +269,28 @@ def _drive(
     asked = False
     try:
         while thread.is_alive():
-            if not asked and stop_requested is not None and stop_requested():
-                asked = True
-                ray.get(mailbox.request_stop.remote())
+            asked = asked or stop_requested()
+            if asked and ray.get(mailbox.request_stop.remote()):
+                raise _StoppedBeforeTraining
             taken = ray.get(mailbox.take.remote(_POLL_S))
             if taken is None:
                 continue
             metrics, checkpoint = taken
-            stop = on_report(metrics, None if checkpoint is None else Path(checkpoint))
+            stop = reports(metrics, None if checkpoint is None else Path(checkpoint))
             ray.get(mailbox.answer.remote(bool(stop)))
+    except ray.exceptions.RayError as error:  # the mailbox is gone, and neither workers nor controller go on without it
+        problem.append(error)
+    except _StoppedBeforeTraining:
+        raise
     except BaseException:
-        # whatever ended the driver's side, the worker group goes first
-        ray.get(mailbox.request_stop.remote())
-        ray.get(mailbox.answer.remote(True))
+        # whatever ended the driver's side, the workers save before they go
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get(mailbox.request_stop.remote())
+            ray.get(mailbox.answer.remote(True))
         thread.join()
         raise
     thread.join()
-    if problem:
-        raise JetsweepError(f"training on several workers failed: {_reason(problem[0])}") from problem[0]
-    return outcome
-
-
-def _reason(error: BaseException) -> str:
-    """The first worker's own exception, in one line."""
-    failures = getattr(error, "worker_failures", None) or {}
-    inner = next(iter(failures.values()), error)
-    lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
-    return lines[-1] if lines else type(inner).__name__
+    return outcome, problem[0] if problem else None
 
 
 def worker_resources(spec: TrialSpec, use_gpu: bool | None = None) -> dict[str, float]:
@@ -243,6 +300,19 @@ def worker_resources(spec: TrialSpec, use_gpu: bool | None = None) -> dict[str, 
         has_gpu = ray.cluster_resources().get("GPU", 0) > 0 if use_gpu is None else use_gpu
         gpus = 1.0 if has_gpu else 0.0
     return {"CPU": spec.resources.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+
+
+def _wait_for_room(workers: int, worker: dict[str, float], until: float, stop_requested: Callable[[], bool]) -> None:
+    """Wait until the cluster could hold the workers, as it may not after the loss of a node."""
+    while True:
+        try:
+            return require_fit(workers, worker)
+        except ResourceError:
+            if time.monotonic() > until:
+                raise
+        if stop_requested():
+            raise _StoppedBeforeTraining
+        time.sleep(_POLL_S)
 
 
 def require_fit(workers: int, worker: dict[str, float]) -> None:

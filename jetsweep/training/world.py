@@ -19,6 +19,13 @@ def default_device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def lost_peer(error: BaseException) -> bool:
+    """Whether a collective operation failed as it does when another rank is gone."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in ("gloo", "closed by peer", "NCCL"))
+    )
+
+
 @dataclass(frozen=True)
 class World:
     """The rank of this process, the number of ranks, and its device; more than one rank need torch.distributed.

@@ -1,6 +1,7 @@
 """Two processes train what one process trains."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -47,3 +48,14 @@ def test_two_ranks_equal_one(make_spec, data_root, tmp_path, accumulate):
     weights = [read_weights(tmp_path / folder / "checkpoints" / "last")[0] for folder in ("one", "two")]
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_divergence_on_two_ranks_names_the_step(make_spec, data_root, tmp_path):
+    spec = make_spec(MODELS["pfn"], optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"})
+    args = (spec.model_dump(mode="json"), tmp_path / "two", data_root, tmp_path / "rendezvous")
+    mp.spawn(_rank, args, nprocs=2)
+    result = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert result["stopped_because"] == "diverged"
+    assert re.fullmatch(r"test: the training loss is not finite at step \d+; lower the .*", result["error"])
+    (row,) = read_history(tmp_path / "two" / "history.jsonl")
+    assert (row["stopped_because"], f"step {row['step']};" in result["error"]) == ("diverged", True)

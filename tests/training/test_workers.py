@@ -54,7 +54,7 @@ def test_a_mistake_on_the_workers_is_one_sentence(ray_cluster, make_spec, data_r
 
     spec = with_workers(make_spec(epochs=1, monitor={"metric": "val/acu"}), 2, cpus=0.5)
     with pytest.raises(JetsweepError, match="found 'val/acu'"):
-        run_distributed(spec, tmp_path, data_root, lambda m, c: False, max_failures=3)
+        run_distributed(spec, tmp_path, data_root, lambda m, c: False)
     assert groups_left() == []
 
 
