@@ -117,6 +117,7 @@ def _drive(
     from jetsweep.search.progress import Progress
     from jetsweep.search.tune_run import run_sweep
     from jetsweep.tracking import start_tracking
+    from jetsweep.tracking.client import shown
     from jetsweep.training.checkpoint import write_file
 
     with ExitStack() as stack:
@@ -126,7 +127,8 @@ def _drive(
             write_file(sweep_dir / "experiment.yaml", template.to_yaml().encode())
             tracker = start_tracking(template, sweep_dir, tracking_uri, dataset_path=dataset.path)
         console.print(
-            f"Sweep: {sweep_dir}\nTracking: {tracker.uri} (experiment {tracker.experiment_name})", highlight=False
+            f"Sweep: {sweep_dir}\nTracking: {shown(tracker.uri)} (experiment {tracker.experiment_name})",
+            highlight=False,
         )
         with tracker:
             result = run_sweep(template, sweep_dir, data_root, Listeners(Progress(console), tracker), concurrency=plan)
@@ -172,6 +174,7 @@ def new_or_nothing(sweep_dir: Path, is_new: bool) -> Iterator[None]:
 def show_comparison(sweep_dir: Path, uri: str, where: str, console: Console) -> None:
     """Print the tables, and how to look at the rest."""
     from jetsweep.tracking import compare_sweeps
+    from jetsweep.tracking.client import shown
     from jetsweep.tracking.repeats import read_repeats
 
     if any((sweep_dir / "trials").glob("*/result.json")):
@@ -180,7 +183,9 @@ def show_comparison(sweep_dir: Path, uri: str, where: str, console: Console) -> 
     if repeated is not None:
         repeated.print(console)
     local = uri.startswith("sqlite:")
-    console.print(f"Look at runs, plots and tables: jetsweep ui{where}" if local else f"Look at {uri}", highlight=False)
+    console.print(
+        f"Look at runs, plots and tables: jetsweep ui{where}" if local else f"Look at {shown(uri)}", highlight=False
+    )
 
 
 def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console) -> Dataset:

@@ -75,7 +75,7 @@ def check_uri(uri: str) -> None:
         parts = urlsplit(uri)
         kind, host, port = parts.scheme.partition("+")[0], parts.hostname, parts.port
     except ValueError as error:
-        raise TrackingError(f"tracking URI {uri}: {EXPECTED}, found no address: {error}") from error
+        raise TrackingError(f"tracking URI {shown(uri)}: {EXPECTED}, found no address: {error}") from error
     if uri.startswith("sqlite:///"):
         _check_writable(uri)
     elif kind in ("http", "https"):

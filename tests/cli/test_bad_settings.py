@@ -1,7 +1,8 @@
 """Experiments, machines and tracking stores that no sweep can begin with: one sentence, exit code 2, nothing made.
 
 Every mistake in an experiment file is in tests/experiment/test_mistakes.py; a closed port through a process of its own
-in tests/tracking/test_client.py; a misspelt key in tests/cli/test_main.py.
+in tests/tracking/test_client.py; a misspelt key through one in tests/cli/test_main.py; a disk that fills up while
+trials run in tests/training/test_full_disk.py.
 """
 
 import socket
