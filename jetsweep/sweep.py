@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,15 +117,18 @@ def _drive(
     from jetsweep.search.progress import Progress
     from jetsweep.search.tune_run import run_sweep
     from jetsweep.tracking import start_tracking
+    from jetsweep.tracking.client import shown
     from jetsweep.training.checkpoint import write_file
 
-    with driving(sweep_dir):
+    with ExitStack() as stack:
         with new_or_nothing(sweep_dir, is_new):
+            stack.enter_context(driving(sweep_dir))
             write_file(sweep_dir / "experiment.json", template.to_json().encode())
             write_file(sweep_dir / "experiment.yaml", template.to_yaml().encode())
             tracker = start_tracking(template, sweep_dir, tracking_uri, dataset_path=dataset.path)
         console.print(
-            f"Sweep: {sweep_dir}\nTracking: {tracker.uri} (experiment {tracker.experiment_name})", highlight=False
+            f"Sweep: {sweep_dir}\nTracking: {shown(tracker.uri)} (experiment {tracker.experiment_name})",
+            highlight=False,
         )
         with tracker:
             result = run_sweep(template, sweep_dir, data_root, Listeners(Progress(console), tracker), concurrency=plan)
@@ -171,6 +174,7 @@ def new_or_nothing(sweep_dir: Path, is_new: bool) -> Iterator[None]:
 def show_comparison(sweep_dir: Path, uri: str, where: str, console: Console) -> None:
     """Print the tables, and how to look at the rest."""
     from jetsweep.tracking import compare_sweeps
+    from jetsweep.tracking.client import shown
     from jetsweep.tracking.repeats import read_repeats
 
     if any((sweep_dir / "trials").glob("*/result.json")):
@@ -179,26 +183,31 @@ def show_comparison(sweep_dir: Path, uri: str, where: str, console: Console) -> 
     if repeated is not None:
         repeated.print(console)
     local = uri.startswith("sqlite:")
-    console.print(f"Look at runs, plots and tables: jetsweep ui{where}" if local else f"Look at {uri}", highlight=False)
+    console.print(
+        f"Look at runs, plots and tables: jetsweep ui{where}" if local else f"Look at {shown(uri)}", highlight=False
+    )
 
 
 def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console) -> Dataset:
     """Make or open the dataset, with its derived columns, before any trial wants them."""
     from jetsweep._progress import progress_of_jets
     from jetsweep.data.config import prepare
+    from jetsweep.data.verify import check_shards
     from jetsweep.training.run import check_data
 
     with progress_of_jets("Making jets", console) as show:
         dataset = prepare(template.example.data, data_root, show)
+    check_shards(dataset)  # reads every file once, as each epoch of each trial will
     check_data(template.example.trial_spec(), dataset)
-    for scalars in _derived_scalars(template):
+    for constituents, scalars in _wanted_columns(template):
         for split in dataset.splits:
+            dataset.require_columns(constituents, scalars)
             dataset.ensure_derived(split, scalars)
     return dataset
 
 
-def _derived_scalars(template: ExperimentTemplate) -> set[tuple[str, ...]]:
-    """Scalar columns that any of the space's architectures wants."""
+def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Constituent and scalar columns that the space's architectures want."""
     from jetsweep.models._base import MODELS
     from jetsweep.models._features import Preprocessing
 
@@ -206,7 +215,8 @@ def _derived_scalars(template: ExperimentTemplate) -> set[tuple[str, ...]]:
     for experiment in template.examples:
         model: Any = experiment.model
         network: Any = MODELS.get(model.name).network
-        wanted.add(Preprocessing(model.features, network.inputs, experiment.data.max_constituents).scalar_columns)
+        made = Preprocessing(model.features, network.inputs, experiment.data.max_constituents, model.jet_axis)
+        wanted.add((made.constituent_columns, made.scalar_columns))
     return wanted
 
 

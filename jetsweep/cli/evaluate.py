@@ -40,6 +40,7 @@ def evaluate(
 
     from jetsweep.data.config import prepare
     from jetsweep.data.dataset import open_dataset
+    from jetsweep.data.verify import check_shards
     from jetsweep.tracking import best_checkpoint
     from jetsweep.tracking.report import metrics_table, write_evaluation
     from jetsweep.training.checkpoint import load_checkpoint
@@ -48,6 +49,7 @@ def evaluate(
     checkpoint = best_checkpoint(model)
     loaded = load_checkpoint(checkpoint)
     dataset = open_dataset(data) if data is not None else prepare(loaded.spec.data, data_root)
+    check_shards(dataset, [split])
     metrics, arrays, task = evaluate_model(loaded, dataset, split, device=pick_device(device), batch_size=batch_size)
     folder = out or Path(f"evaluation-{split}")
     about = {"checkpoint": str(checkpoint), "model": loaded.spec.model.name, "dataset": dataset.path}

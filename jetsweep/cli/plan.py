@@ -136,6 +136,8 @@ def describe_data(experiment: Experiment, data_root: Path) -> tuple[dict[str, in
     assert folder is not None
     if config.path or folder.exists():
         dataset = open_dataset(str(config.path or folder))
+        for split in ("train", "val"):
+            dataset.num_rows(split)
         jets = {split: dataset.num_rows(split) for split in dataset.splits}
         return jets, list(dataset.classes), f"{dataset.path}, {_listing(jets)}"
     assert config.source is not None

@@ -27,6 +27,7 @@ def predict(
 
     from jetsweep import __version__
     from jetsweep.data.dataset import open_dataset
+    from jetsweep.data.verify import check_shards
     from jetsweep.tracking import best_checkpoint
     from jetsweep.training.checkpoint import load_checkpoint
     from jetsweep.training.inference import pick_device
@@ -34,6 +35,7 @@ def predict(
 
     checkpoint = best_checkpoint(model)
     loaded, dataset = load_checkpoint(checkpoint), open_dataset(data)
+    check_shards(dataset, split or None)
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

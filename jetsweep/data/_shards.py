@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,14 +61,32 @@ def _to_numpy(array: pa.Array) -> np.ndarray:
 
 
 class SplitReader:
-    """All record batches of a split, in order."""
+    """All record batches of a split, in order.
 
-    def __init__(self, filesystem: pa.fs.FileSystem, folder: str, shards: Sequence[Shard]) -> None:
+    Parameters
+    ----------
+    filesystem : pyarrow.fs.FileSystem
+    folder : str
+    shards : sequence of Shard
+    check : callable
+        Called with the path and a record batch of each shard; raises if the columns are not those that are expected.
+    """
+
+    def __init__(
+        self,
+        filesystem: pa.fs.FileSystem,
+        folder: str,
+        shards: Sequence[Shard],
+        check: Callable[[str, pa.RecordBatch], None],
+    ) -> None:
         self.blocks: list[Block] = []
         row = 0
         for shard in shards:
             path = f"{folder}/{shard.file}"
-            for batch in _open_batches(filesystem, path, shard):
+            batches = _open_batches(filesystem, path, shard)
+            for batch in batches[:1]:
+                check(path, batch)
+            for batch in batches:
                 self.blocks.append(Block(batch, row))
                 row += batch.num_rows
         self.num_rows = row

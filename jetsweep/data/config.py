@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,8 @@ from pydantic import (
     SerializeAsAny,
     model_validator,
 )
+
+from jetsweep.errors import DataError
 
 if TYPE_CHECKING:
     from jetsweep.data.dataset import Dataset
@@ -91,12 +94,31 @@ def prepare(config: DataConfig, root: Path, progress: Callable[[int, int | None]
         return open_dataset(config.path)
     folder = made_folder(config.source, root)
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # a second process waits here and then finds the folder
-        with FileLock(folder.with_suffix(".lock")):
+        with _alone(folder):
             if not folder.exists():
                 make_dataset(config.source, folder, progress)
     return open_dataset(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process make a dataset, the others wait here and then find it; after a failure nothing is left."""
+    lock = folder.with_suffix(".lock")
+    is_made = not folder.parent.exists()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock).acquire()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
+    with held:
+        try:
+            yield
+        except BaseException:
+            lock.unlink(missing_ok=True)  # whoever waits for it sees that it is gone, and makes another
+            if is_made:
+                with suppress(OSError):  # somebody else has begun there
+                    folder.parent.rmdir()
+            raise
 
 
 def made_folder(source: SourceOptions, root: Path) -> Path:

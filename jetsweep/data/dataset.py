@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from jetsweep.data._shards import SplitReader
 from jetsweep.data.derived import DerivedColumns, derivable
 from jetsweep.data.loader import Loader
-from jetsweep.data.manifest import FILE_NAME, SCHEMA_VERSION, Manifest
+from jetsweep.data.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard
+from jetsweep.data.verify import check_columns
 from jetsweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Dataset:
             raise DataError(f"{file}: {where}: {first['msg']}; it is not a manifest of jetsweep") from error
         if manifest.schema_version != SCHEMA_VERSION:
             raise DataError(f"{file}: expected schema version {SCHEMA_VERSION}, found {manifest.schema_version}")
+        if not manifest.splits:
+            raise DataError(f"{file}: expected at least one split, found none")
         return manifest
 
     @property
@@ -88,6 +91,11 @@ class Dataset:
         self._check_split(split)
         return self.manifest.rows(split)
 
+    def shards(self, split: str) -> list[Shard]:
+        """Files of a split."""
+        self._check_split(split)
+        return self.manifest.splits[split]
+
     def class_counts(self, split: str) -> dict[str, int]:
         """Number of jets of each class in a split."""
         total = np.zeros(len(self.classes), np.int64)
@@ -99,7 +107,12 @@ class Dataset:
         """Record batches of a split; opened once."""
         self._check_split(split)
         if split not in self._readers:
-            self._readers[split] = SplitReader(self.filesystem, self.folder, self.manifest.splits[split])
+            self._readers[split] = SplitReader(
+                self.filesystem,
+                self.folder,
+                self.manifest.splits[split],
+                lambda path, batch: check_columns(path, batch, self.manifest),
+            )
         return self._readers[split]
 
     def has_column(self, name: str, group: str | None = None) -> bool:
@@ -150,13 +163,9 @@ class Dataset:
         if self.num_rows(split) == 0:
             raise DataError(f"{self.path}: the split {split!r} is empty")
         wanted = {**({"constituents": constituents} if constituents else {}), **(groups or {})}
-        for group, columns in wanted.items():
-            for name in columns:
-                self._require(name, group)
+        self.require_columns(constituents, scalars, groups)
         derived = tuple(name for name in scalars if name not in self.manifest.scalars and derivable(name))
         stored = tuple(name for name in scalars if name not in derived)
-        for name in stored:
-            self._require(name, None)
         return Loader(
             self.reader(split),
             batch_size,
@@ -174,6 +183,26 @@ class Dataset:
             prefetch=prefetch,
             pin_memory=pin_memory,
         )
+
+    def require_columns(
+        self,
+        constituents: tuple[str, ...],
+        scalars: tuple[str, ...] = (),
+        groups: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        """Refuse columns that `loader` could not give.
+
+        Raises
+        ------
+        DataError
+            Naming the first that is neither stored nor derived from the constituents.
+        """
+        for group, columns in {"constituents": constituents, **(groups or {})}.items():
+            for name in columns:
+                self._require(name, group)
+        for name in scalars:
+            if name in self.manifest.scalars or not derivable(name):
+                self._require(name, None)
 
     def _require(self, name: str, group: str | None) -> None:
         if not self.has_column(name, group):

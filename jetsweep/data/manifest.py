@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 FILE_NAME = "dataset.json"
 SCHEMA_VERSION = 1
@@ -17,8 +17,8 @@ class Shard(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     file: str = Field(description="Path below the dataset folder.")
-    rows: int
-    bytes: int
+    rows: NonNegativeInt
+    bytes: NonNegativeInt
     sha256: str
 
 

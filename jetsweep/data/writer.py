@@ -70,6 +70,7 @@ class DatasetWriter:
         self.seed, self.shard_rows, self.shuffle = seed, shard_rows, shuffle
         self._pending: dict[str, list[pa.Table]] = {}
         self._folder: Path | None = None
+        self._num_rows = 0
 
     def __enter__(self) -> DatasetWriter:
         if self.out.exists():
@@ -102,6 +103,11 @@ class DatasetWriter:
         assert self._folder is not None, "use `with DatasetWriter(...)`"
         return self._folder
 
+    @property
+    def num_rows(self) -> int:
+        """Rows taken so far."""
+        return self._num_rows
+
     def drop(self, reason: str, count: int) -> None:
         """Count rows that the source left out."""
         self.manifest.dropped[reason] = self.manifest.dropped.get(reason, 0) + int(count)
@@ -110,6 +116,7 @@ class DatasetWriter:
         """Append rows to a split; a shard is written whenever it is full."""
         parts = self._pending.setdefault(split, [])
         parts.append(table)
+        self._num_rows += table.num_rows
         if sum(part.num_rows for part in parts) >= self.shard_rows:
             whole = pa.concat_tables(parts)
             while whole.num_rows >= self.shard_rows:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jetsweep.errors import SweepBusyError
+from jetsweep.errors import JetsweepError, SweepBusyError
 
 LOCK_FILE = "driver.lock"
 
@@ -79,14 +79,16 @@ def driving(sweep_dir: Path) -> Iterator[None]:
     ------
     SweepBusyError
         If another process is, naming it.
+    JetsweepError
+        If the lock cannot be written.
     """
     path, mine = Path(sweep_dir) / LOCK_FILE, this_process()
     if who_drives(sweep_dir) == mine:
         yield
         return
     mark = path.with_name(f"{LOCK_FILE}.{mine.host}.{mine.pid}")
-    mark.write_text(json.dumps(asdict(mine)))
     try:
+        mark.write_text(json.dumps(asdict(mine)))
         while True:
             try:
                 os.link(mark, path)  # fails if there is one, on network file systems too
@@ -99,8 +101,11 @@ def driving(sweep_dir: Path) -> Iterator[None]:
                         f"`jetsweep stop {Path(sweep_dir).name}`"
                     ) from None
                 path.unlink(missing_ok=True)
+    except OSError as error:
+        raise JetsweepError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
-        mark.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            mark.unlink()
     stop_file = Path(sweep_dir) / STOP_FILE
     stop_file.unlink(missing_ok=True)  # it was meant for an earlier driver
     over = threading.Event()

@@ -22,6 +22,11 @@ GATEWAY_ERRORS = (502, 503, 504)
 
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
+HOSTED = ("databricks", "databricks-uc")
+"""URIs, and schemes, whose address MLflow finds elsewhere."""
+
+EXPECTED = "expected sqlite:///relative/path, sqlite:////absolute/path, http(s)://… or a database"
+
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
@@ -66,19 +71,38 @@ def check_uri(uri: str) -> None:
     TrackingError
         If a database file cannot be written, or a server does not answer.
     """
-    parts = urlsplit(uri)
-    kind = parts.scheme.partition("+")[0]
-    if kind == "sqlite":
+    try:
+        parts = urlsplit(uri)
+        kind, host, port = parts.scheme.partition("+")[0], parts.hostname, parts.port
+    except ValueError as error:
+        raise TrackingError(f"tracking URI {shown(uri)}: {EXPECTED}, found no address: {error}") from error
+    if uri.startswith("sqlite:///"):
         _check_writable(uri)
     elif kind in ("http", "https"):
         _ask_server(uri)
-    elif kind in DATABASE_PORTS and parts.hostname:
-        _connect(uri, parts.hostname, parts.port or DATABASE_PORTS[kind])
-    elif kind in ("", "file"):
-        raise TrackingError(
-            f"tracking URI {uri}: expected sqlite:///…, http(s)://… or a database, found a folder; "
-            "MLflow no longer keeps runs in files"
-        )
+    elif kind in DATABASE_PORTS and host:
+        _connect(uri, host, port or DATABASE_PORTS[kind])
+    elif kind in ("", "file") and uri not in HOSTED:
+        raise TrackingError(f"tracking URI {uri}: {EXPECTED}, found a folder; MLflow no longer keeps runs in files")
+    elif kind == "sqlite" or kind not in {*DATABASE_PORTS, *HOSTED, *_plugins()}:
+        found = "no path" if kind == "sqlite" else f"the scheme {kind!r}"
+        raise TrackingError(f"tracking URI {shown(uri)}: {EXPECTED}, found {found}")
+
+
+def shown(uri: str) -> str:
+    """A tracking URI without its password, for messages."""
+    try:
+        password = urlsplit(uri).password
+    except ValueError:
+        return uri
+    return uri.replace(f":{password}@", ":…@") if password else uri
+
+
+def _plugins() -> set[str]:
+    """Schemes that other packages teach MLflow."""
+    from importlib.metadata import entry_points
+
+    return {point.name for point in entry_points(group="mlflow.tracking_store")}
 
 
 def is_reachable(uri: str) -> bool:
@@ -110,12 +134,21 @@ def open_client(uri: str) -> MlflowClient:
         warnings.simplefilter("ignore")
         from mlflow.tracking import MlflowClient
 
+        is_new = uri.startswith("sqlite:///") and not sqlite_path(uri).exists()
         try:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
         except Exception as error:  # SQLAlchemy's, requests' and the operating system's errors are not MLflow's
-            raise TrackingError(f"tracking URI {uri}: cannot be used: {first_line(error)}") from error
+            if is_new:  # half a database would be no database tomorrow either
+                _remove_database(sqlite_path(uri))
+            raise TrackingError(f"tracking URI {shown(uri)}: cannot be used: {first_line(error)}") from error
     return client
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        with suppress(OSError):
+            Path(f"{path}{suffix}").unlink()
 
 
 def first_line(error: BaseException) -> str:
@@ -154,9 +187,8 @@ def _connect(uri: str, host: str, port: int) -> None:
     try:
         socket.create_connection((host, port), timeout=SERVER_TIMEOUT_S).close()
     except OSError as error:
-        shown = uri.replace(f":{urlsplit(uri).password}@", ":…@")
         raise TrackingError(
-            f"tracking URI {shown}: the database does not answer within {SERVER_TIMEOUT_S:g} s ({error})"
+            f"tracking URI {shown(uri)}: the database does not answer within {SERVER_TIMEOUT_S:g} s ({error})"
         ) from error
 
 
@@ -171,10 +203,10 @@ def _ask_server(uri: str) -> None:
         if error.code not in GATEWAY_ERRORS:  # a server answered; whether it lets us in the first request finds out
             return
         raise TrackingError(
-            f"tracking URI {uri}: the server does not answer ({error.code} {error.reason} of what is before it)"
+            f"tracking URI {shown(uri)}: the server does not answer ({error.code} {error.reason} of what is before it)"
         ) from error
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise TrackingError(
-            f"tracking URI {uri}: the server does not answer within {SERVER_TIMEOUT_S:g} s ({reason})"
+            f"tracking URI {shown(uri)}: the server does not answer within {SERVER_TIMEOUT_S:g} s ({reason})"
         ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jetsweep.errors import TrackingError
-from jetsweep.tracking.client import artifact_location
+from jetsweep.tracking.client import artifact_location, shown
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
@@ -144,7 +144,7 @@ class RunStore:
             return str(self.client.create_experiment(self.experiment, artifact_location=location, tags=tags))
         if known.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"tracking URI {self.uri}: the experiment {self.experiment!r} was deleted there; "
+                f"tracking URI {shown(self.uri)}: the experiment {self.experiment!r} was deleted there; "
                 "choose another tracking.experiment or restore it"
             )
         return str(known.experiment_id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jetsweep.errors import JetsweepError, TrackingError
-from jetsweep.tracking.client import first_line, open_client
+from jetsweep.tracking.client import first_line, open_client, shown
 from jetsweep.tracking.mirror import Mirror
 from jetsweep.tracking.record import RECORD, read_record, sweep_uri
 
@@ -74,7 +74,7 @@ def sync_sweep(sweep_dir: Path, uri: str | None = None, *, who_drives: WhoDrives
         raise
     except Exception as error:  # SQLAlchemy's, requests' and the operating system's errors are not MLflow's
         raise TrackingError(
-            f"tracking URI {target}: {sweep_dir.name} could not be delivered as a whole ({first_line(error)}); "
+            f"tracking URI {shown(target)}: {sweep_dir.name} could not be delivered as a whole ({first_line(error)}); "
             "the same command again delivers the rest"
         ) from error
     return Synced(sweep_dir, target, len(mirror.trials), epochs)

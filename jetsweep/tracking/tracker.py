@@ -15,7 +15,7 @@ from jetsweep.errors import JetsweepError, TrackingError
 from jetsweep.experiment import Experiment, ExperimentTemplate
 from jetsweep.search.listener import SweepInfo, SweepStatus, TrialStatus
 from jetsweep.search.repeats import Repeat
-from jetsweep.tracking.client import check_uri, first_line, is_reachable, open_client, resolve_uri
+from jetsweep.tracking.client import check_uri, first_line, is_reachable, open_client, resolve_uri, shown
 from jetsweep.tracking.delivery import Delivery, Item
 from jetsweep.tracking.journal import SystemJournal
 from jetsweep.tracking.mirror import SWEEP_RUN_STATUS, Mirror
@@ -88,8 +88,8 @@ class Tracker:
         if delivery.is_done and not self._unwritten:
             return f"{self.sweep_dir}: not every plot or table could be written ({reason})"
         return (
-            f"tracking URI {self.uri}: not everything could be delivered ({reason}); the results are complete in "
-            f"{self.sweep_dir}, and `jetsweep sync {self.sweep_dir}` delivers the rest"
+            f"tracking URI {shown(self.uri)}: not everything could be delivered ({reason}); the results are complete "
+            f"in {self.sweep_dir}, and `jetsweep sync {self.sweep_dir}` delivers the rest"
         )
 
     def check(self) -> None:
@@ -272,7 +272,7 @@ def start_tracking(
     except JetsweepError:
         raise
     except Exception as error:
-        raise TrackingError(f"tracking URI {resolved}: a run cannot be opened: {first_line(error)}") from error
+        raise TrackingError(f"tracking URI {shown(resolved)}: a run cannot be opened: {first_line(error)}") from error
 
 
 def _begin_record(sweep_dir: Path, uri: str) -> SweepRecord:

@@ -271,9 +271,9 @@ def check_data(spec: TrialSpec, dataset: Dataset) -> None:
     task = build_task(spec.task, dataset.classes)
     wanted = {"train" if stream == "main" else stream for stream in task.streams} | {"val"}
     for split in sorted(wanted | ({"test"} & set(dataset.splits))):
-        num_jets = dataset.num_rows(split)
+        num_jets, counts = dataset.num_rows(split), dataset.class_counts(split)
         try:
-            task.check_split(split, num_jets, dataset.class_counts(split))
+            task.check_split(split, num_jets, counts)
         except DataError as error:
             raise DataError(f"{dataset.path}: {error}") from error
 

@@ -10,15 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from jetsweep.data.config import SourceOptions
-from jetsweep.data.sources._base import Source
+from jetsweep.data.sources._base import Progress, Source
 from jetsweep.data.sources._jets import Jets
 from jetsweep.errors import DataError, JetsweepError
+
+if TYPE_CHECKING:
+    from jetsweep.data.writer import DatasetWriter
 
 
 class FileOptions(SourceOptions):
@@ -141,6 +144,13 @@ class FileSource(Source):
     def total(self) -> int | None:
         rows = sum(count for _, count in self.contents)
         return rows if self.config.jets is None else min(self.config.jets, rows)
+
+    def convert(self, writer: DatasetWriter, progress: Progress | None = None) -> None:
+        super().convert(writer, progress)
+        if writer.num_rows == 0:
+            files = ", ".join(str(item.path) for item, _ in self.contents)
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in writer.manifest.dropped.items())
+            raise DataError(f"{files}: expected jets, found none that can be used ({reasons})")
 
     def _slices(self, item: Input, rows: int) -> Iterator[Jets]:
         start = 0

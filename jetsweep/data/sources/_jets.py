@@ -75,6 +75,8 @@ class Jets:
         """Leave out jets that cannot be used, and count them: NaN or infinite, negative energy, no constituents."""
         p4_N4 = np.column_stack([self.values[name] for name in P4])
         bad_N = ~np.isfinite(p4_N4).all(axis=1)
+        for name in self.values.keys() & set(TRACKS):
+            bad_N |= ~np.isfinite(self.values[name])
         reasons_B = {
             "not_finite": np.bincount(self.jet, bad_N, minlength=len(self)) > 0,
             "negative_energy": np.bincount(self.jet, p4_N4[:, 3] < 0, minlength=len(self)) > 0,

@@ -122,6 +122,12 @@ def _check_branches(names: list[str], path: Path) -> None:
         raise DataError(f"{path}: {len(missing)} of {len(BRANCHES)} columns are missing, the first is {missing[0]}")
 
 
+def _check_lists(lists: list[str], path: Path) -> None:
+    flat = [name for name in PARTICLES.values() if name not in lists]
+    if flat:
+        raise DataError(f"{path}: {flat[0]} holds one value per jet, expected a list of its particles' values")
+
+
 class _Tree:
     """Context of the file's one tree, called `tree`."""
 
@@ -161,6 +167,7 @@ def _root_slices(path: Path, rows: int, step: int) -> Iterator[tuple[np.ndarray,
             with reading(path, "ROOT"):
                 stop = min(start + step, rows)
                 arrays = tree.arrays(list(BRANCHES), entry_start=start, entry_stop=stop, library="ak")
+                _check_lists([name for name in PARTICLES.values() if arrays[name].ndim == 2], path)
                 num_R = ak.to_numpy(ak.num(arrays["part_px"])).astype(np.int64)
                 columns = {name: ak.to_numpy(arrays[name]) for name in (*SCALARS, *LABELS)}
                 for name in PARTICLES.values():
@@ -175,7 +182,9 @@ def _parquet(path: Path) -> Any:
 
     with reading(path, "Parquet"):
         file = pq.ParquetFile(path)
-    _check_branches(file.schema_arrow.names, path)
+    schema = file.schema_arrow
+    _check_branches(schema.names, path)
+    _check_lists([field.name for field in schema if hasattr(field.type, "value_type")], path)
     return file
 
 

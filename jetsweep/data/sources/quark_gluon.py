@@ -148,6 +148,8 @@ class _Npz:
         shape, fortran, dtype = read(stream)
         if dtype.hasobject:
             raise DataError(f"{self.path}: {name} is an object array, which is never unpickled")
+        if dtype.kind not in "fiu":
+            raise DataError(f"{self.path}: {name} holds {dtype}, expected numbers")
         if fortran:
             raise DataError(f"{self.path}: {name} is stored in Fortran order, expected C order")
         return shape, dtype
@@ -157,8 +159,10 @@ class _Npz:
         with reading(self.path, "npz"), self._zip.open("y.npy") as stream:
             shape, dtype = self._header(stream, "y")
             y = np.frombuffer(stream.read(), dtype)
-        if shape != (self.shape[0],) or not np.isin(y, (0, 1)).all():
-            raise DataError(f"{self.path}: y has the shape {shape}, expected ({self.shape[0]},) with values 0 and 1")
+        if shape != (self.shape[0],):
+            raise DataError(f"{self.path}: y has the shape {shape}, expected ({self.shape[0]},)")
+        if not np.isin(y, (0, 1)).all():
+            raise DataError(f"{self.path}: y holds {np.unique(y)[:5].tolist()}, expected 0 and 1")
         return y
 
     def rows(self, number: int) -> np.ndarray:
