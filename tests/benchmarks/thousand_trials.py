@@ -2,6 +2,8 @@
 
 ``python tests/benchmarks/thousand_trials.py [trials] [concurrent]`` prints markdown tables: seconds, memory of the
 driver, sizes and files. Every trial writes and reports `EPOCHS` epochs as the training loop does, without weights.
+With ``TRACE=1`` (much slower) it also prints which lines of code allocated what the driver holds at the end and did not
+hold at the first mark.
 """
 
 import gc
@@ -102,6 +104,7 @@ class Watch(Progress):
         self.marks: list[Mark] = []
         self.process = psutil.Process()
         self.statuses: Counter[str] = Counter()
+        self.snapshots: list[tracemalloc.Snapshot] = []
 
     def trial_ended(self, *about) -> None:
         super().trial_ended(*about)
@@ -113,6 +116,8 @@ class Watch(Progress):
     def look(self) -> None:
         """Add a mark."""
         gc.collect()
+        if tracemalloc.is_tracing():
+            self.snapshots = [*self.snapshots[:1], tracemalloc.take_snapshot()]
         memory, spent = self.process.memory_full_info(), self.process.cpu_times()
         now = time.monotonic() - self.start
         processor_s = spent.user + spent.system
@@ -136,6 +141,7 @@ def sweep(root: Path, trials: int, concurrent: int) -> tuple[Path, Watch, float]
         run_sweep(template, sweep_dir, root / "data", Listeners(watch, tracker), concurrency=plan, train=noop)
     all_s = time.monotonic() - watch.start
     tracker.check()
+    watch.look()
     return sweep_dir, watch, all_s
 
 
@@ -159,20 +165,32 @@ def sizes(folder: Path) -> tuple[int, int]:
 def print_course(watch: Watch) -> None:
     print("\n| trials | s per trial since the row before | driver's CPU s per trial | RSS, MiB | own, MiB | objects |")
     print("|---|---|---|---|---|---|")
+    *course, after = watch.marks
     before = Mark(0, 0.0, 0, 0, 0, 0.0)
-    for mark in watch.marks:
+    for mark in course:
         number = mark.trials - before.trials
         each = (mark.at_s - before.at_s) / number, (mark.processor_s - before.processor_s) / number
         memory = f"{mark.rss / 2**20:.0f} | {mark.own / 2**20:.0f} | {mark.objects:,}"
         print(f"| {mark.trials:,} | {each[0]:.3f} | {each[1]:.3f} | {memory} |")
         before = mark
-    first, last = watch.marks[0], watch.marks[-1]
+    print(f"| when all was delivered | | | {after.rss / 2**20:.0f} | {after.own / 2**20:.0f} | {after.objects:,} |")
+    first, last = course[0], course[-1]
     if last is not first:
         each = (last.rss - first.rss) / (last.trials - first.trials)
         print(
             f"\nRSS at {last.trials:,} / at {first.trials:,} trials: **{last.rss / first.rss:.2f}** "
             f"(goal: {GROWTH}), {each / 1024:.0f} KiB per trial"
         )
+
+
+def print_growth(watch: Watch, lines: int = 40) -> None:
+    trials = watch.marks[-1].trials - watch.marks[0].trials
+    first, last = watch.snapshots
+    print("\n| allocated in | KiB per trial |\n|---|---|")
+    for change in last.compare_to(first, "lineno")[:lines]:
+        frame = change.traceback[0]
+        place = "/".join(Path(frame.filename).parts[-3:])
+        print(f"| {place}:{frame.lineno} | {change.size_diff / trials / 1024:.2f} |")
 
 
 def print_sizes(sweep_dir: Path, trials: int) -> None:
@@ -202,18 +220,19 @@ def main(trials: int, concurrent: int) -> None:
     os.environ.update(ENVIRONMENT)
     for elsewhere in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         os.environ.pop(elsewhere, None)
-    trace = bool(os.environ.get("TRACE"))  # slow; what grows between the first mark and the end
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory(prefix="thousand-", ignore_cleanup_errors=True) as name:
         os.environ["RAY_TMPDIR"] = name
-        if trace:
-            tracemalloc.start(8)
+        if os.environ.get("TRACE"):
+            tracemalloc.start()
         with connected():
             sweep_dir, watch, all_s = sweep(Path(name), trials, concurrent)
-        last_s = watch.marks[-1].at_s
+        last_s = watch.marks[-2].at_s
         ends = ", ".join(f"{number} {status}" for status, number in sorted(watch.statuses.items()))
         print(f"{trials:,} trials of up to {EPOCHS} epochs, {concurrent} at once, {os.cpu_count()} cores: {ends}")
         print_course(watch)
+        if len(watch.snapshots) > 1:
+            print_growth(watch)
         print(f"\n| what | s |\n|---|---|\n| all of it | {all_s:.1f} |\n| per trial | {all_s / trials:.3f} |")
         print(f"| from the last trial's end: deliveries, report, pictures | {all_s - last_s:.1f} |")
         print(f"| `jetsweep compare` (goal: {COMPARE_S:g}) | {fresh_process_s(sweep_dir):.2f} |")
