@@ -3,7 +3,7 @@
 ``python tests/benchmarks/thousand_trials.py [trials] [concurrent]`` prints markdown tables: seconds, memory of the
 driver, sizes and files. Every trial writes and reports `EPOCHS` epochs as the training loop does, without weights.
 With ``TRACE=1`` (much slower) it also prints which lines of code allocated what the driver holds at the end and did not
-hold at the first mark.
+hold at the first mark, both while the sweep runs.
 """
 
 import gc
@@ -113,10 +113,10 @@ class Watch(Progress):
         if self.ended % EVERY == 0 or self.ended == self.trials:
             self.look()
 
-    def look(self) -> None:
-        """Add a mark."""
+    def look(self, after: bool = False) -> None:
+        """Add a mark; `after` Tune has returned, its trials are gone from memory."""
         gc.collect()
-        if tracemalloc.is_tracing():
+        if tracemalloc.is_tracing() and not after:
             self.snapshots = [*self.snapshots[:1], tracemalloc.take_snapshot()]
         memory, spent = self.process.memory_full_info(), self.process.cpu_times()
         now = time.monotonic() - self.start
@@ -141,7 +141,7 @@ def sweep(root: Path, trials: int, concurrent: int) -> tuple[Path, Watch, float]
         run_sweep(template, sweep_dir, root / "data", Listeners(watch, tracker), concurrency=plan, train=noop)
     all_s = time.monotonic() - watch.start
     tracker.check()
-    watch.look()
+    watch.look(after=True)
     return sweep_dir, watch, all_s
 
 
