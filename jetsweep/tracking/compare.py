@@ -121,7 +121,7 @@ class Comparison:
         for mark, record, cells in zip(self.marks, self.records, rows):
             style = "bold" if mark in (BEST, FRONT) else None if record.counts else "dim"
             table.add_row(*cells, style=style)
-        # a log file or a narrow terminal gets the whole table, not an abridged one; rich takes long to measure many rows
+        # a log file or a narrow terminal gets the whole table, not an abridged one; rich is slow to measure many rows
         widest = empty()
         widest.add_row(*(max(column, key=cell_len) for column in zip(*rows)))
         needed = Console(width=1000).measure(widest).maximum

@@ -197,7 +197,6 @@ def print_sizes(sweep_dir: Path, trials: int) -> None:
     runs = sweep_dir.parent
     database = sum(path.stat().st_size for path in runs.glob("mlflow.db*"))
     (files, size), (all_files, all_size) = sizes(sweep_dir), sizes(runs)
-    trial_files, _ = sizes(sweep_dir / "trials")
     journal = (sweep_dir / "study.log").stat().st_size
     rows = {
         "sweep's folder": (files, size),
