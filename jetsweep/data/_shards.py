@@ -94,12 +94,13 @@ class SplitReader:
 
     def split_by_block(self, rows_B: np.ndarray) -> list[tuple[Block, np.ndarray]]:
         """Group ascending rows by block: (block, rows inside the block)."""
-        edges = np.searchsorted(rows_B, self.starts)
-        return [
-            (block, rows_B[low:high] - block.first_row)
-            for block, low, high in zip(self.blocks, edges[:-1], edges[1:])
-            if high > low
-        ]
+        if not len(rows_B):
+            return []
+        # only the blocks of these rows are looked at: a large dataset has ten thousands of others
+        block_B = np.searchsorted(self.starts, rows_B, side="right") - 1
+        edges = [0, *(np.flatnonzero(np.diff(block_B)) + 1).tolist(), len(rows_B)]
+        blocks = [self.blocks[i] for i in block_B[edges[:-1]]]
+        return [(block, rows_B[low:high] - block.first_row) for block, low, high in zip(blocks, edges[:-1], edges[1:])]
 
 
 def _open_batches(filesystem: pa.fs.FileSystem, path: str, shard: Shard) -> list[pa.RecordBatch]:

@@ -8,7 +8,6 @@ import io
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from jetsweep.tracking.compare import BEST, COLUMNS, FRONT, VIOLATES, Comparison
@@ -41,7 +40,7 @@ def _json(comparison: Comparison) -> str:
 
     best = {id(record) for record in comparison.best.values()}
     front = {id(record) for record in comparison.front}
-    records = [{**clean(asdict(r)), "best": id(r) in best, "front": id(r) in front} for r in comparison.records]
+    records = [{**clean(vars(r)), "best": id(r) in best, "front": id(r) in front} for r in comparison.records]
     return json.dumps(records, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class Comparison:
 
     records: Sequence[TrialRecord]
 
-    @property
+    @cached_property
     def best(self) -> dict[str, TrialRecord]:
         """Of each architecture the trial with the best validation metric among those that count."""
         found: dict[str, TrialRecord] = {}
@@ -50,7 +51,7 @@ class Comparison:
         """The best trial of all that count: complete, and within the sweep's constraints; None where there is none."""
         return max(self.best.values(), key=lambda record: record.selection, default=None)
 
-    @property
+    @cached_property
     def front(self) -> list[TrialRecord]:
         """Members of the Pareto front of each sweep with several objectives."""
         found = []
@@ -64,7 +65,7 @@ class Comparison:
             found += [record for record, is_member in zip(able, on_front) if is_member]
         return found
 
-    @property
+    @cached_property
     def marks(self) -> list[str]:
         """One sign per record: on the front, best of its architecture, outside a constraint, or nothing."""
         front, best = {id(record) for record in self.front}, {id(record) for record in self.best.values()}
@@ -82,7 +83,7 @@ class Comparison:
         letters = self.sweep_letters
         return [_cells(r, mark, letters.get(r.sweep)) for r, mark in zip(self.records, self.marks)]
 
-    @property
+    @cached_property
     def sweep_letters(self) -> dict[str, str]:
         """Short label of each sweep where there are several: their names would make the table too wide."""
         names = sorted({record.sweep for record in self.records})
@@ -104,19 +105,26 @@ class Comparison:
     def print(self, console: Console) -> None:
         """Print the table; rows of trials that were stopped early are dim."""
         from rich import box
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(
-            title="Comparison", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-        )
-        for name in COLUMNS:
-            table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-        for mark, record, cells in zip(self.marks, self.records, self.rows()):
+        def empty() -> Table:
+            table = Table(
+                title="Comparison", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+            )
+            for name in COLUMNS:
+                table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+            return table
+
+        table, rows = empty(), self.rows()
+        for mark, record, cells in zip(self.marks, self.records, rows):
             style = "bold" if mark in (BEST, FRONT) else None if record.counts else "dim"
             table.add_row(*cells, style=style)
-        # a log file or a narrow terminal gets the whole table, not an abridged one
-        needed = Console(width=1000).measure(table).maximum
+        # a log file or a narrow terminal gets the whole table, not an abridged one; rich is slow to measure many rows
+        widest = empty()
+        widest.add_row(*(max(column, key=cell_len) for column in zip(*rows)))
+        needed = Console(width=1000).measure(widest).maximum
         wide = console if console.width >= needed else Console(file=console.file, width=max(WIDTH, needed))
         wide.print(table)
         wide.print(self.note, highlight=False)

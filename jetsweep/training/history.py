@@ -7,7 +7,6 @@ import json
 import os
 from pathlib import Path
 
-from jetsweep.training.checkpoint import write_file
 from jetsweep.training.disk import write_error
 from jetsweep.training.reporter import Metrics
 
@@ -25,6 +24,8 @@ class History:
     """
 
     def __init__(self, path: Path, keep: int) -> None:
+        from jetsweep.training.checkpoint import write_file  # with torch, which who only reads a history can do without
+
         self.path = path
         rows = [row for row in read_history(path) if int(row["epoch"]) <= keep and row["stopped_because"] != "diverged"]
         write_file(path, "".join(json.dumps(row) + "\n" for row in rows).encode())

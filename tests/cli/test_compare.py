@@ -1,5 +1,8 @@
 """`jetsweep compare` through typer."""
 
+import subprocess
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
@@ -51,3 +54,17 @@ def test_mistakes(toy_sweep, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrackingError, match="the comparison cannot be written: Not a directory"):
         compare(toy_sweep[0], "--out", tmp_path / "file" / "below")
+
+
+def test_a_table_of_results_imports_nothing_heavy(toy_sweep, tmp_path):
+    code = (
+        "import sys\n"
+        "from jetsweep.cli.compare import app\n"
+        "app(standalone_mode=False)\n"
+        "heavy = ('torch', 'ray', 'mlflow', 'optuna', 'matplotlib', 'plotly')\n"
+        "print('HEAVY', [m for m in heavy if m in sys.modules])\n"
+    )
+    command = [sys.executable, "-c", code, str(toy_sweep[0]), "--out", str(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "★ efn" in shown
+    assert "HEAVY []" in shown

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetsweep.data import open_dataset
+from jetsweep.data._shards import Block, SplitReader
 
 EPOCHS = st.integers(0, 5)
 SIZES = st.integers(1, 140)
@@ -102,3 +103,17 @@ def test_a_uri_opens_the_same_rows(dataset):
     remote = open_dataset(f"file://{dataset.path}")
     a, b = (next(d.loader("val", 30).batches(0)) for d in (dataset, remote))
     assert np.array_equal(a.groups["constituents"].values, b.groups["constituents"].values)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.data())
+def test_rows_are_found_in_their_blocks(sizes, data):
+    reader = SplitReader.__new__(SplitReader)
+    reader.starts = np.cumsum([0, *sizes])
+    reader.blocks = [Block(None, int(start)) for start in reader.starts[:-1]]
+    rows = np.array(
+        sorted(data.draw(st.sets(st.integers(0, sum(sizes) - 1)) if sum(sizes) else st.just(()))), dtype=int
+    )
+    parts = reader.split_by_block(rows)
+    assert [block.first_row + int(row) for block, inside in parts for row in inside] == rows.tolist()
+    ends = dict(zip(reader.starts[:-1].tolist(), sizes))  # of an empty block and the next the latter stays
+    assert all(len(inside) and inside.max() < ends[block.first_row] for block, inside in parts)

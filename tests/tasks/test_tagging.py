@@ -5,6 +5,7 @@ import torch
 from jetsweep.data.batch import Batch
 from jetsweep.errors import DataError, JetsweepError
 from jetsweep.metrics import auc, background_rejection, roc_curve
+from jetsweep.tasks._tagging_figures import roc_figure
 from jetsweep.tasks.tagging import Tagging, TaggingConfig, signal_score
 
 
@@ -139,3 +140,20 @@ def test_a_split_of_one_class_is_refused(jets):
 def test_wrong_classes_are_refused(config, classes, message):
     with pytest.raises(JetsweepError, match=message):
         Tagging(config, classes)
+
+
+def test_a_curve_of_many_jets_is_drawn_with_few_points():
+    rng = np.random.default_rng(1)
+    is_signal = rng.random(200_000) < 0.5
+    roc = roc_curve(rng.normal(size=200_000) + 2 * is_signal, is_signal)
+    figure = roc_figure({"pfn": roc})
+    (line,) = figure.axes[0].get_lines()
+    x, y = line.get_data()
+    assert 1000 < len(x) < 5000
+    full = (roc.background_above > 0) & (roc.signal_efficiency > 0.01)
+    assert (x[0], x[-1]) == (roc.signal_efficiency[full][0], roc.signal_efficiency[full][-1])
+    all_x, all_y = roc.signal_efficiency[full], 1 / roc.background_efficiency[full]
+    nearest = np.minimum(
+        np.abs(np.interp(all_x, x, y) / all_y - 1), np.abs(np.interp(-all_y, -y, x) - all_x)
+    )  # off by less than a line's width either way
+    assert nearest.max() < 0.005
