@@ -7,12 +7,13 @@ WORKERS ?= 2
 # the whole suite keeps each process to one thread: the tests run side by side
 TEST_ENV := OMP_NUM_THREADS=1 MLFLOW_DISABLE_TELEMETRY=true RAY_USAGE_STATS_ENABLED=0
 
-.PHONY: install run test test-fast lint wheel clean help
+.PHONY: install run test test-fast faults lint wheel clean help
 
 help:
 	@echo "make install  make the environment $(VENV) and install jetsweep with its extras"
 	@echo "make run      install, then run search_spaces/part.yaml (profile laptop where no GPU is found)"
 	@echo "make test     install, then run every test;  make test-fast: those without Ray and Pythia"
+	@echo "make faults   the whole matrix of faults (hours): kills of everything, a full disk, a server that goes away"
 	@echo "make lint     ruff, mypy, import-linter, codespell, yamllint"
 	@echo "make wheel    build the wheel, install it elsewhere and ask it for its resource files"
 
@@ -35,6 +36,9 @@ run: install
 test: $(VENV)/.installed-$(EXTRAS)
 	$(TEST_ENV) $(BIN)/python -m pytest -m "not ray" -n $(WORKERS) --dist loadscope
 	$(TEST_ENV) $(BIN)/python -m pytest -m ray
+
+faults: $(VENV)/.installed-$(EXTRAS)
+	$(BIN)/python tests/faults/matrix.py
 
 test-fast: $(VENV)/.installed-$(EXTRAS)
 	$(TEST_ENV) $(BIN)/python -m pytest -m "not ray and not generate" -n $(WORKERS) --dist loadscope

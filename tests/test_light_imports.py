@@ -26,7 +26,7 @@ def test_a_floor_needs_only_torch_numpy_pyarrow_h5py_and_pydantic(room):
 import importlib, pkgutil
 package = importlib.import_module("jetsweep.{room}")
 for module in pkgutil.iter_modules(package.__path__):
-    if module.name != "workers" and not module.name.startswith("_numba"):
+    if module.name not in ("workers", "groups") and not module.name.startswith("_numba"):
         importlib.import_module(f"jetsweep.{room}.{{module.name}}")
 print("imported")
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 import warnings
@@ -18,16 +17,12 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from jetsweep.errors import JetsweepError
 from jetsweep.search.pruners import build_pruner
 from jetsweep.search.samplers import RepeatableSampler
+from jetsweep.training.disk import DiskFull, disk_wait_s, write_error
 
 if TYPE_CHECKING:
     from jetsweep.experiment.schema import SearchConfig
 
 STUDY_FILE = "study.log"
-
-DISK_WAIT_S = float(os.environ.get("JETSWEEP_DISK_WAIT_S", "600"))
-"""How long a full disk is waited for."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Journal(JournalFileBackend):
@@ -44,7 +39,7 @@ class _Journal(JournalFileBackend):
         super().__init__(str(path), lock_obj=JournalFileOpenLock(str(path)))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        give_up = time.monotonic() + DISK_WAIT_S
+        give_up = time.monotonic() + disk_wait_s()
         size = self.path.stat().st_size
         while True:
             try:
@@ -53,8 +48,9 @@ class _Journal(JournalFileBackend):
             except OSError as error:
                 with contextlib.suppress(OSError):
                     os.truncate(self.path, size)
-                if error.errno not in _FULL or time.monotonic() > give_up:
-                    raise JetsweepError(f"{self.path}: cannot be written: {error.strerror}") from error
+                problem = write_error(f"{self.path}: cannot be written: {error.strerror}", error)
+                if not isinstance(problem, DiskFull) or time.monotonic() > give_up:
+                    raise problem from error
                 time.sleep(1.0)
 
 

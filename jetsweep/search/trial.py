@@ -58,9 +58,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        from jetsweep.training.config import TrialSpec
-
-        self.spec = TrialSpec.model_validate_json(config["spec"])
+        self.spec_json = config["spec"]
         self.workdir, self.data_root = Path(config["workdir"]), Path(config["data_root"])
         self.stop_file, self.metric = Path(config["stop_file"]), str(config["metric"])
         self.threads, self.patient = int(config["threads"]), bool(config.get("patient"))
@@ -82,6 +80,9 @@ class TrialActor(Trainable):  # type: ignore[misc]
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
             (self.workdir / ERROR_FILE).unlink(missing_ok=True)  # of an earlier attempt
+            from jetsweep.training.config import TrialSpec  # here, so that what fails is written down
+
+            self.spec = TrialSpec.model_validate_json(self.spec_json)
             self.result = self._train_trial()
         except BaseException as error:
             self.error, self.crash = describe(error), None if isinstance(error, JetsweepError) else error

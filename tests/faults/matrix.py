@@ -33,14 +33,14 @@ data: {{source: {{name: toy, jets: 600, seed: 1}}, max_constituents: 16}}
 model: {{name: pfn, phi_sizes: [16, 16], f_sizes: [16]}}
 training: {{epochs: {epochs}, batch_size: 96, optimizer: {{name: adamw, lr: {{log: [1e-3, 1e-2]}}}}}}
 search: {{trials: {trials}, sampler: tpe, scheduler: none, seed: {seed}}}
-resources: {{workers: 2, cpus_per_worker: 0.5, gpus_per_worker: 0}}
+resources: {{workers: {workers}, cpus_per_worker: {cpus}, gpus_per_worker: 0}}
 """
 EPOCHS = 6
 MARK = "JETSWEEP_FAULT_RUN"
 """Environment variable that every process of a run inherits."""
 
 RUN_TIMEOUT_S = 900.0
-RESTART_SERVER_S, FREE_DISK_S = 60.0, 20.0
+FREE_DISK_S = 20.0
 DISK = "16m"
 
 
@@ -53,11 +53,17 @@ class Hurt:
     folder : Path
     trials : int
     seed : int
+    workers : int
+        Of each trial.
+    away_s : float
+        Seconds for which the MLflow server is away.
     """
 
     folder: Path
     trials: int
     seed: int
+    workers: int = 2
+    away_s: float = 60.0
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     env: dict[str, str] = field(default_factory=dict)
     resumed: int = 0
@@ -68,7 +74,11 @@ class Hurt:
         self.random = random.Random(self.seed)
         self.runs = self.folder / "runs"
         self.file = self.folder / "hurt.yaml"
-        self.file.write_text(EXPERIMENT.format(trials=self.trials, epochs=EPOCHS, seed=self.seed))
+        self.file.write_text(
+            EXPERIMENT.format(
+                trials=self.trials, epochs=EPOCHS, seed=self.seed, workers=self.workers, cpus=1 / self.workers
+            )
+        )
         self.env = {
             **os.environ,
             MARK: self.mark,
@@ -168,7 +178,7 @@ def _kill_server(hurt: Hurt, driver: subprocess.Popen[bytes]) -> None:
     for process in hurt.processes("mlflow"):
         with contextlib.suppress(psutil.Error):
             process.kill()
-    time.sleep(RESTART_SERVER_S)
+    time.sleep(hurt.away_s)
     _start_server(hurt)
 
 
@@ -264,8 +274,20 @@ def _two_nodes(hurt: Hurt) -> Iterator[None]:
             cluster.communicate(timeout=60)
 
 
-def run_hurt(folder: Path, fault: str, seed: int, trials: int) -> tuple[Hurt, list[str]]:
+def run_hurt(
+    folder: Path, fault: str, seed: int, trials: int, workers: int = 2, away_s: float = 60.0
+) -> tuple[Hurt, list[str]]:
     """Run one sweep with one fault.
+
+    Parameters
+    ----------
+    folder : Path
+    fault : str
+        A key of `FAULTS`.
+    seed : int
+        Of the sampler, and of the moment of the fault.
+    trials, workers, away_s : int, int, float
+        As `Hurt` has them.
 
     Returns
     -------
@@ -273,7 +295,7 @@ def run_hurt(folder: Path, fault: str, seed: int, trials: int) -> tuple[Hurt, li
         What is wrong at the end, [] if nothing.
     """
     folder.mkdir(parents=True)
-    hurt = Hurt(folder, trials, seed)
+    hurt = Hurt(folder, trials, seed, workers, away_s)
     with surroundings(hurt, fault):
         began = time.monotonic()
         process = hurt.start("run", str(hurt.file))
