@@ -40,7 +40,8 @@ class Fault:
         """Describe an exception."""
         details = "".join(traceback.format_exception(error))
         if isinstance(error, OutOfMemory):
-            return cls("memory", str(error), details, error.smaller and error.smaller.model_dump(mode="json"))
+            smaller = None if error.smaller is None else error.smaller.model_dump(mode="json")
+            return cls("memory", str(error), details, smaller)
         if isinstance(error, JetsweepError):
             return cls("mistake", str(error), details)
         return cls("bug", "".join(traceback.format_exception_only(error)).strip(), details)
@@ -50,7 +51,8 @@ class Fault:
         if self.kind == "mistake":
             return JetsweepError(self.sentence)
         if self.kind == "memory":
-            return OutOfMemory(self.sentence, self.smaller and TrainingConfig.model_validate(self.smaller))
+            smaller = None if self.smaller is None else TrainingConfig.model_validate(self.smaller)
+            return OutOfMemory(self.sentence, smaller)
         error = WorkerError(self.sentence)
         error.add_note(f"\nOn the worker:\n{self.details}")
         return error
