@@ -1,12 +1,13 @@
-"""The actor between the workers of one attempt and the driver; it knows no Ray."""
+"""The actor between the workers of one attempt and the driver; it knows no Ray, and starts fast without PyTorch."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jetsweep.training.faults import Fault
-from jetsweep.training.reporter import Metrics
+if TYPE_CHECKING:
+    from jetsweep.training.faults import Fault
+    from jetsweep.training.reporter import Metrics
 
 
 class Mailbox:
