@@ -8,6 +8,7 @@ asks the head's own tables, which every cluster has.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,7 @@ def make_trainer(
     from ray.train.v2._internal.execution.callback import ControllerCallback
 
     mailbox = config["mailbox"]
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one process less: a node taken away is a death
 
     class Introduction(ControllerCallback):  # type: ignore[misc]
         def after_controller_start(self, train_run_context: Any) -> None:

@@ -1,11 +1,11 @@
-"""The actor between the workers of one attempt and the driver; it knows no Ray."""
+"""The actor between the workers of one attempt and the driver; it knows no Ray, and starts fast without PyTorch."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # each mailbox is a process, which needs no torch
+if TYPE_CHECKING:
     from jetsweep.training.faults import Fault
     from jetsweep.training.reporter import Metrics
 

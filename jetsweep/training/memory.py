@@ -58,11 +58,13 @@ def halved(training: TrainingConfig, ranks: int, evaluating: bool) -> TrainingCo
     if evaluating:
         size = training.eval_batch_size // 2
         return training.model_copy(update={"eval_batch_size": size}) if size >= ranks else None
-    # half, or a little less where the micro-batch is odd: pieces have to be equal
-    before, most = training.accumulate, training.batch_size // ranks
-    pieces = (*range(2 * before, most + 1), *range(most, before, -1))
-    accumulate = next((n for n in pieces if training.batch_size % n == 0), None)
-    return None if accumulate is None else training.model_copy(update={"accumulate": accumulate})
+    # pieces have to be equal: half, or the nearest below; at the end whatever is smaller
+    finer = range(training.accumulate + 1, training.batch_size // ranks + 1)
+    possible = [n for n in finer if training.batch_size % n == 0]
+    if not possible:
+        return None
+    accumulate = next((n for n in possible if n >= 2 * training.accumulate), possible[-1])
+    return training.model_copy(update={"accumulate": accumulate})
 
 
 def as_small_as(training: TrainingConfig, before: TrainingConfig) -> TrainingConfig:

@@ -176,6 +176,7 @@ def test_full_disk_keeps_the_previous_checkpoint(make_spec, data_root, tmp_path,
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setenv("JETSWEEP_DISK_WAIT_S", "0")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(JetsweepError, match="No space left on device"):
         train(make_spec(epochs=2), tmp_path, data_root)
