@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jetsweep.errors import ExperimentError
 from jetsweep.experiment.constraints import INFERENCE, PARAMETERS, SECONDS, Constraint, parse_constraint
-from jetsweep.search.samplers import USES_CONSTRAINTS
+from jetsweep.search.abilities import USES_CONSTRAINTS
 
 if TYPE_CHECKING:
     from optuna.trial import Trial as OptunaTrial

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -58,7 +59,7 @@ class Follower(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         if result.get(REPORTED):
-            self.listener.trial_reported(self.trials[trial.trial_id].number, result["metrics"])
+            self.listener.trial_reported(self.trials[trial.trial_id].number, json.loads(result["metrics"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.ended(self.trials[trial.trial_id])

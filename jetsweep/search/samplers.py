@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 
     from jetsweep.experiment.schema import SearchConfig
 
-LEARNS_FROM_PRUNED = frozenset({"tpe", "cmaes", "random", "grid", "qmc"})
-"""Samplers that use, or do not need, the values of trials that were stopped; the others need a value for NaN."""
-
-USES_CONSTRAINTS = frozenset({"tpe", "gp", "nsga2"})
-"""Samplers that keep away from infeasible trials; the others warn of a constraint."""
-
 
 class RepeatableSampler(BaseSampler):
     """Proposes from the seed, the trial's number and what the study knows, and from nothing else.

@@ -15,11 +15,11 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from jetsweep.errors import ExperimentError, JetsweepError
+from jetsweep.search.abilities import LEARNS_FROM_PRUNED
 from jetsweep.search.best import own_trials
 from jetsweep.search.constraints import Infeasible, OutcomeConstraints
 from jetsweep.search.lock import STOP_FILE
 from jetsweep.search.pbt import EXPLOITS, Order, order_for, require_changeable
-from jetsweep.search.samplers import LEARNS_FROM_PRUNED
 from jetsweep.search.schedulers import TIME, VALUE
 from jetsweep.search.space import grid_points, suggest
 from jetsweep.search.trials import ENDED_AS, Trial, catch_up, ended_trial

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import threading
 import time
@@ -160,7 +161,8 @@ class TrialActor(Trainable):  # type: ignore[misc]
         Returns
         -------
         dict
-            `epoch` and `objective` for schedulers; `metrics` of the epoch; and once the loop has returned `done`, with
+            `epoch` and `objective` for schedulers; `metrics` of the epoch, as JSON, since Tune keeps statistics of all
+            numbers; and once the loop has returned `done`, with
             `ended` ("budget", "patience", "diverged", "scheduler", "interrupted" or "error") and `error`.
         """
         if self.taken == self.sent:  # else this call asks for a report that Tune has not judged yet
@@ -169,7 +171,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         self.taken += 1
         if metrics is not None and not metrics.get("stopped_because"):
             self.last = metrics
-            return self._numbers() | {FINAL: False, REPORTED: True, "metrics": metrics}
+            return self._numbers() | {FINAL: False, REPORTED: True, "metrics": json.dumps(metrics)}
         if metrics is not None:  # of the last epoch: the loop still evaluates and writes
             self.last = metrics
             while self.reports.get() is not None:
@@ -180,10 +182,10 @@ class TrialActor(Trainable):  # type: ignore[misc]
         return self._numbers() | {
             FINAL: True,
             REPORTED: metrics is not None,
-            "metrics": self.last,
+            "metrics": json.dumps(self.last),
             ENDED: self._ended(),
             ERROR: self.error or (self.result.error if self.result is not None else None),
-            "best": dict(self.result.best) if self.result is not None else {},
+            "best": json.dumps(self.result.best if self.result is not None else {}),
             "done": True,
         }
 

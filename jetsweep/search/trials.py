@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -115,10 +116,10 @@ class Trial:
                 self.lost, self.error = True, f"the trial's process died{times}"
         else:
             self.stopped_because, self.error = result[ENDED], result.get(ERROR)
-            self.best = {k.removeprefix("best/"): v for k, v in result.items() if k.startswith("best/")}
+            self.best = json.loads(result.get("best", "{}"))
         if result is not None:
             self.epoch = int(result.get(TIME, 0))
-            self.metrics = {k.removeprefix("metrics/"): v for k, v in result.items() if k.startswith("metrics/")}
+            self.metrics = json.loads(result.get("metrics", "{}"))
 
 
 def _snapshots(experiment: Experiment, like: Trial) -> Experiment:

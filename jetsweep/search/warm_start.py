@@ -16,9 +16,9 @@ from jetsweep.experiment._compose import changes
 from jetsweep.experiment._yaml import dotted
 from jetsweep.experiment.constraints import parse_constraint
 from jetsweep.experiment.points import AT, resolve_point, value_of
+from jetsweep.search.abilities import LEARNS_FROM_PRUNED, USES_CONSTRAINTS
 from jetsweep.search.best import FROM_SWEEP, is_own
 from jetsweep.search.constraints import VIOLATIONS, measured, read_result, violations_of
-from jetsweep.search.samplers import LEARNS_FROM_PRUNED, USES_CONSTRAINTS
 from jetsweep.search.space import QUANTILE, decode, encode, parameter
 from jetsweep.search.study import STUDY_FILE
 

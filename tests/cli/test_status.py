@@ -39,7 +39,7 @@ def runs(tmp_path):
         trial = searcher.trials[name]
         trial.folder.mkdir(parents=True)
         (trial.folder / "experiment.json").write_text(trial.experiment.trial_spec().model_dump_json())
-    searcher.on_trial_complete("a", {"epoch": 4, "best/val/auc": 0.91, "final": True, "ended": "budget"})
+    searcher.on_trial_complete("a", {"epoch": 4, "best": '{"val/auc": 0.91}', "final": True, "ended": "budget"})
     searcher.on_trial_complete("b", {"epoch": 1, "final": True, "ended": "error", "error": "no such luck"})
     history = History(searcher.trials["c"].folder / "history.jsonl", 0)
     for epoch in (1, 2):

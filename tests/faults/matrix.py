@@ -69,6 +69,7 @@ class Hurt:
     resumed: int = 0
     seconds: float = 0.0
     log: list[str] = field(default_factory=list)
+    servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -96,9 +97,13 @@ class Hurt:
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a `jetsweep` command in a session of its own."""
-        log = (self.folder / "log.txt").open("ab")
         command = [sys.executable, "-m", "jetsweep.cli.main", *words, "--runs", str(self.runs)]
-        return subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
+        return self.spawn(command, "log.txt")
+
+    def spawn(self, command: list[str], log: str) -> subprocess.Popen[bytes]:
+        """Start a process in a session of its own, with its output in a file."""
+        with (self.folder / log).open("ab") as file:
+            return subprocess.Popen(command, env=self.env, stdout=file, stderr=file, start_new_session=True)
 
     def processes(self, title: str = "") -> list[psutil.Process]:
         """Living processes of the run whose command line holds `title`."""
@@ -123,11 +128,11 @@ class Hurt:
             time.sleep(0.1)
         time.sleep(self.random.uniform(0.0, 2.0))
 
-    def kill(self, title: str) -> bool:
+    def kill(self, *titles: str) -> bool:
         """Kill -9 one random process of a kind; whether there was one within a while."""
         give_up = time.monotonic() + 60
         while time.monotonic() < give_up:
-            found = self.processes(title)
+            found = [process for title in titles for process in self.processes(title)]
             if found:
                 victim = self.random.choice(sorted(found, key=lambda process: process.pid))
                 self.log.append(f"killed {victim.pid}")
@@ -140,11 +145,11 @@ class Hurt:
 Fault = Callable[[Hurt, subprocess.Popen[bytes]], None]
 
 
-def _kill_one(title: str) -> Fault:
+def _kill_one(*titles: str) -> Fault:
     def fault(hurt: Hurt, driver: subprocess.Popen[bytes]) -> None:
         hurt.wait_for_moment(driver)
-        if not hurt.kill(title):
-            raise AssertionError(f"no process called {title} was there to be killed")
+        if not hurt.kill(*titles):
+            raise AssertionError(f"no process called {titles[0]} was there to be killed")
 
     return fault
 
@@ -194,7 +199,7 @@ def _kill_node(hurt: Hurt, driver: subprocess.Popen[bytes]) -> None:
 
 FAULTS: dict[str, Fault] = {
     "worker": _kill_one("RayTrainWorker"),
-    "trial": _kill_one("ResourceTrainable"),
+    "trial": _kill_one("ray::TrialActor", "ray::ResourceTrainable"),
     "controller": _kill_one("TrainController"),
     "driver": _kill_driver,
     "node": _kill_node,
@@ -216,8 +221,7 @@ def _start_server(hurt: Hurt) -> None:
     store = f"sqlite:///{hurt.folder / 'server.db'}"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port)]
     command += ["--default-artifact-root", str(hurt.folder / "artifacts"), "--workers", "1"]
-    log = (hurt.folder / "server.txt").open("ab")
-    subprocess.Popen(command, env=hurt.env, stdout=log, stderr=log, start_new_session=True)
+    hurt.servers.append(hurt.spawn(command, "server.txt"))
     give_up = time.monotonic() + 120
     while time.monotonic() < give_up:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -244,6 +248,8 @@ def surroundings(hurt: Hurt, fault: str) -> Iterator[None]:
         finally:
             for process in hurt.processes("mlflow"):
                 process.kill()
+            for server in hurt.servers:
+                server.wait()
 
 
 @contextlib.contextmanager
@@ -309,6 +315,7 @@ def run_hurt(
         finally:
             if process.poll() is None:
                 process.kill()
+            process.wait()
         hurt.seconds = time.monotonic() - began
         wrong = [] if code == 0 else [f"the last command ended with {code}"]
         wrong += check(hurt, fault)

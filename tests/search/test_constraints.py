@@ -28,7 +28,14 @@ def end(searcher, name, auc, because="budget", seconds=1.0):
     parameters = count_parameters(trial.experiment, ("qcd", "top"))
     result = {"parameters": parameters, "seconds": seconds, "timing": {"inference_us_per_jet": 5.0}, "best": {}}
     (trial.folder / "result.json").write_text(json.dumps(result))
-    flat = {"epoch": 2, "metrics/val/auc": auc, "best/val/auc": auc, "final": True, "ended": because, "error": None}
+    flat = {
+        "epoch": 2,
+        "metrics": json.dumps({"val/auc": auc}),
+        "best": json.dumps({"val/auc": auc}),
+        "final": True,
+        "ended": because,
+        "error": None,
+    }
     searcher.on_trial_complete(name, flat)
 
 

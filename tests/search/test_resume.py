@@ -34,7 +34,9 @@ def end(searcher, name, because="budget"):
     value = value_of(trial)
     trial.folder.mkdir(parents=True, exist_ok=True)
     (trial.folder / "result.json").write_text(json.dumps({"best": {"val/auc": value}, "parameters": 1, "seconds": 1.0}))
-    searcher.on_trial_complete(name, {"epoch": 2, "best/val/auc": value, "final": True, "ended": because})
+    searcher.on_trial_complete(
+        name, {"epoch": 2, "best": json.dumps({"val/auc": value}), "final": True, "ended": because}
+    )
 
 
 def finish(searcher, concurrent, stop_after=None):

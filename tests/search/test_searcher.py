@@ -1,3 +1,4 @@
+import json
 import math
 
 import optuna
@@ -10,7 +11,7 @@ from jetsweep.search.searcher import StudySearcher
 from jetsweep.search.space import from_quantile, grid, quantiles
 from jetsweep.search.study import open_study
 
-AUC = "metrics/val/auc"
+AUC = "val/auc"
 
 
 def make_searcher(template, folder):
@@ -19,7 +20,14 @@ def make_searcher(template, folder):
 
 
 def end(searcher, name, because, value, epoch=2, error=None):
-    flat = {"epoch": epoch, AUC: value, "best/val/auc": value, "final": True, "ended": because, "error": error}
+    flat = {
+        "epoch": epoch,
+        "metrics": json.dumps({AUC: value}),
+        "best": json.dumps({AUC: value}),
+        "final": True,
+        "ended": because,
+        "error": error,
+    }
     searcher.on_trial_complete(name, flat)
 
 

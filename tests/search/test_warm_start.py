@@ -32,7 +32,7 @@ def run(searcher, outcomes):
         result = {"parameters": 1000 * (i + 1), "seconds": 1.0, "best": {"val/auc": auc, "val/loss": 0.1}}
         (trial.folder / "result.json").write_text(json.dumps(result))
         searcher.judge(str(i), {"epoch": 1, "objective": auc})
-        flat = {"epoch": 2, "best/val/auc": auc, "best/val/loss": 0.1, "final": True, "ended": because}
+        flat = {"epoch": 2, "best": json.dumps({"val/auc": auc, "val/loss": 0.1}), "final": True, "ended": because}
         searcher.on_trial_complete(str(i), flat)
 
 
