@@ -76,7 +76,7 @@ def test_a_database_server_that_is_not_there_and_its_password(refuse_run, closed
     ("uri", "found"),
     [
         ("ftp://server/x", "the scheme 'ftp'"),
-        ("sqllite:///runs.db", "the scheme 'sqllite'"),
+        ("sqlitee:///runs.db", "the scheme 'sqlitee'"),
         ("sqlite://runs.db", "no path"),
         ("mlruns", "a folder; MLflow no longer keeps runs in files"),
         ("http://[::1", "no address: Invalid IPv6 URL"),
