@@ -21,7 +21,7 @@ def run_python(code: str) -> str:
 @pytest.mark.parametrize("room", FLOORS)
 def test_a_floor_needs_only_torch_numpy_pyarrow_h5py_and_pydantic(room):
     blocked = f"import sys; sys.modules.update(dict.fromkeys({NOT_ON_THE_GPU_MACHINE!r}))"
-    # every module of the room that is not the one that knows Ray Train, the numba kernels or a converter
+    # every module of the room that is not one of the two that know Ray Train, the numba kernels or a converter
     code = f"""{blocked}
 import importlib, pkgutil
 package = importlib.import_module("jetsweep.{room}")

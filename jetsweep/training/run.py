@@ -6,8 +6,8 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +20,8 @@ from jetsweep.data.dataset import Dataset
 from jetsweep.errors import DataError, JetsweepError
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import Task, build_task
+from jetsweep.training.attempts import forget, owned_by_all
 from jetsweep.training.checkpoint import (
-    discard,
     load_checkpoint,
     load_weights,
     read_spec,
@@ -31,16 +31,14 @@ from jetsweep.training.checkpoint import (
     write_file,
 )
 from jetsweep.training.config import TrialSpec
-from jetsweep.training.disk import PatientDisk
 from jetsweep.training.evaluate import Batches, evaluate, inference_time
 from jetsweep.training.loop import TrainingLoop
 from jetsweep.training.memory import as_small_as, out_of_memory, release
 from jetsweep.training.optimizers import freeze
-from jetsweep.training.ownership import Ownership, owned
 from jetsweep.training.progress import Diverged, Progress
 from jetsweep.training.random_state import seed_everything
 from jetsweep.training.reporter import Metrics, Reporter, silent
-from jetsweep.training.restarts import RESTARTS, restarts
+from jetsweep.training.restarts import restarts
 from jetsweep.training.world import World
 
 _TIMED_BATCH = 1000
@@ -130,7 +128,7 @@ def train(
     """
     world, workdir = world or World.alone(), Path(workdir)
     _check_machine(spec, world)
-    with _ownership(workdir, world, stop_requested) as ownership:
+    with owned_by_all(workdir, world, stop_requested) as ownership:
         if world.is_first and not resume:
             forget(workdir)
         if world.is_first:
@@ -210,33 +208,6 @@ def _train(
         if not loop.disk.write(lambda: write_file(workdir / "result.json", content)):
             return replace(result, stopped_because="asked", test={}, timing={})  # to be done once there is room
     return result
-
-
-@contextmanager
-def _ownership(workdir: Path, world: World, stop_requested: Callable[[], bool] | None) -> Iterator[Ownership | None]:
-    """Let rank 0 own the folder; all ranks learn it if another process does."""
-    error: JetsweepError | None = None
-    with ExitStack() as stack:
-        entered: list[Ownership] = []
-        if world.is_first:
-            try:
-                PatientDisk(stop_requested).write(lambda: entered.append(stack.enter_context(owned(workdir))))
-            except JetsweepError as problem:
-                error = problem
-            else:
-                error = None if entered else JetsweepError(f"{workdir}: stopped while the disk was full")
-        error = world.from_first(error)
-        if error is not None:
-            raise error
-        yield entered[0] if entered else None
-
-
-def forget(workdir: Path) -> None:
-    """Remove what a new attempt could take for its own; the folder has to be owned."""
-    for name in ("last", "best"):
-        discard(workdir / "checkpoints" / name)
-    for name in ("history.jsonl", RESTARTS):
-        (workdir / name).unlink(missing_ok=True)
 
 
 def left_off(workdir: Path) -> TrainResult:

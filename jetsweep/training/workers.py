@@ -23,6 +23,7 @@ from typing import Any
 import ray
 
 from jetsweep.errors import JetsweepError, ResourceError
+from jetsweep.training.attempts import forget
 from jetsweep.training.config import TrialSpec
 from jetsweep.training.disk import WAIT_VARIABLE, PatientDisk, disk_wait_s
 from jetsweep.training.faults import Fault
@@ -32,7 +33,7 @@ from jetsweep.training.memory import OutOfMemory
 from jetsweep.training.ownership import owned
 from jetsweep.training.reporter import Metrics, Reporter
 from jetsweep.training.restarts import note_restart, restarts
-from jetsweep.training.run import TrainResult, forget, left_off, train
+from jetsweep.training.run import TrainResult, left_off, train
 from jetsweep.training.world import World, default_device, lost_peer
 
 _POLL_S = 0.2
