@@ -298,6 +298,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         trial.take_end(None if error else result, self.stopping)
         if trial.may_restart:
             trial.restart()
+            assert trial.asked is not None
+            self._continue(trial, self.study._storage.get_trial(trial.asked._trial_id))
             self.unfinished.append(trial)
             return
         value = (result or {}).get(VALUE, math.nan)

@@ -35,7 +35,7 @@ def write_trial_plots(trial_dir: Path) -> None:
     """Write loss curves, and the task's plots of the test split, as PNG and PDF into the trial's ``plots``."""
     made: dict[str, Figure] = {}
     history, arrays = read_history(trial_dir), trial_dir / "evaluation" / "test.npz"
-    if history:
+    if len(history) > 1:  # of a single point no curve can be drawn, and a sweep may stop a thousand trials there
         made["loss"] = figures.loss_curves(history)
     if arrays.exists():
         made |= trial_task(trial_dir).figures(figures.load_arrays(arrays))
