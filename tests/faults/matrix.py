@@ -29,13 +29,15 @@ import psutil
 EXPERIMENT = """
 name: hurt
 task: {{name: tagging, signal: top}}
-data: {{source: {{name: toy, jets: 600, seed: 1}}, max_constituents: 16}}
+data: {{source: {{name: toy, jets: {jets}, seed: 1}}, max_constituents: 16}}
 model: {{name: pfn, phi_sizes: [16, 16], f_sizes: [16]}}
 training: {{epochs: {epochs}, batch_size: 96, optimizer: {{name: adamw, lr: {{log: [1e-3, 1e-2]}}}}}}
 search: {{trials: {trials}, sampler: tpe, scheduler: none, seed: {seed}}}
 resources: {{workers: {workers}, cpus_per_worker: {cpus}, gpus_per_worker: 0}}
 """
 EPOCHS = 6
+JETS = (20_000, 600)
+"""For trials in one process, and in several: those start slowly, and shall not be over before they are hurt."""
 MARK = "JETSWEEP_FAULT_RUN"
 """Environment variable that every process of a run inherits."""
 
@@ -77,7 +79,12 @@ class Hurt:
         self.file = self.folder / "hurt.yaml"
         self.file.write_text(
             EXPERIMENT.format(
-                trials=self.trials, epochs=EPOCHS, seed=self.seed, workers=self.workers, cpus=1 / self.workers
+                trials=self.trials,
+                epochs=EPOCHS,
+                seed=self.seed,
+                workers=self.workers,
+                cpus=1 / self.workers,
+                jets=JETS[self.workers > 1],
             )
         )
         self.env = {
