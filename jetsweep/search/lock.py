@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jetsweep.errors import JetsweepError, SweepBusyError
+from jetsweep.training.ownership import kernel, start_time
 
 LOCK_FILE = "driver.lock"
 
@@ -49,13 +50,9 @@ def this_process() -> Driver:
 
 
 def _started(pid: int) -> str:
-    """Boot and clock tick at which a process began; empty if there is no such process."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else f"{boot} {fields[19]}"  # a zombie runs nothing
+    """Kernel and clock tick at which a process began; empty if there is no such process."""
+    start = start_time(pid)
+    return "" if start is None else f"{kernel()} {start}"
 
 
 def who_drives(sweep_dir: Path) -> Driver | None:

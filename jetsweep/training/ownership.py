@@ -110,7 +110,7 @@ def owned(workdir: Path, wait_s: float = 60.0) -> Iterator[Ownership]:
         If another process still trains there, or the folder cannot be written.
     """
     path = Path(workdir) / OWNER
-    me = Owner(socket.gethostname(), os.getpid(), _start_time(os.getpid()) or 0, _kernel(), uuid.uuid4().hex)
+    me = Owner(socket.gethostname(), os.getpid(), start_time(os.getpid()) or 0, kernel(), uuid.uuid4().hex)
     _claim_patiently(path, me, wait_s)
     ownership, over = Ownership(path, me), threading.Event()
 
@@ -177,11 +177,11 @@ def _read(path: Path) -> Owner | None:
 
 
 def _alive(owner: Owner, path: Path) -> bool:
-    if owner.kernel != _kernel():
+    if owner.kernel != kernel():
         return _silence(path) < SILENCE_S
-    if owner.pid == os.getpid() and owner.started == _start_time(owner.pid):
+    if owner.pid == os.getpid() and owner.started == start_time(owner.pid):
         return owner.token in _held
-    return _start_time(owner.pid) == owner.started
+    return start_time(owner.pid) == owner.started
 
 
 def _silence(path: Path) -> float:
@@ -197,7 +197,7 @@ def _silence(path: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _start_time(pid: int) -> int | None:
+def start_time(pid: int) -> int | None:
     """Start time of a living process, None for a dead one or a zombie; 0 where the system does not tell."""
     try:
         # the name in parentheses may hold anything, so fields are counted after it: state is the 3rd, start the 22nd
@@ -215,7 +215,8 @@ def _start_time(pid: int) -> int | None:
     return 0
 
 
-def _kernel() -> str:
+def kernel() -> str:
+    """Boot and process namespace: what a process id means something in."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
