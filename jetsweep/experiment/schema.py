@@ -161,6 +161,16 @@ class Experiment(TrialSpec):
     search: SearchConfig = Field(SearchConfig(), description="How trials are proposed and stopped.")
     tracking: TrackingConfig = Field(TrackingConfig(), description="Where runs are kept.")
 
+    @model_validator(mode="after")
+    def _is_repeatable(self) -> Experiment:
+        search, at_once = self.search, self.resources.concurrent_trials
+        if search.deterministic and search.scheduler != "none" and at_once != 1:
+            raise ValueError(
+                "resources.concurrent_trials: expected 1, since search.deterministic with scheduler "
+                f"{search.scheduler} judges trials in the order in which they end, found {at_once}"
+            )
+        return self
+
     def trial_spec(self) -> TrialSpec:
         """The part that determines a trial."""
         return TrialSpec.model_validate(self.model_dump(mode="json", include=set(TrialSpec.model_fields)))
