@@ -63,7 +63,7 @@ def combinations(seed):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("cpus", "sweeps"), combinations(seed=8))
+@pytest.mark.parametrize(("cpus", "sweeps"), list(combinations(seed=8)))
 def test_a_sweep_ends_or_is_refused_at_once(tmp_path, cpus, sweeps):
     for i, sweep in enumerate(sweeps):
         (tmp_path / f"{i}.yaml").write_text(EXPERIMENT.format(**sweep))
