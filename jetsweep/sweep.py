@@ -130,22 +130,37 @@ def _drive(
             f"Sweep: {sweep_dir}\nTracking: {shown(tracker.uri)} (experiment {tracker.experiment_name})",
             highlight=False,
         )
-        with tracker:
-            result = run_sweep(template, sweep_dir, data_root, Listeners(Progress(console), tracker), concurrency=plan)
+        try:
+            with tracker:
+                listeners = Listeners(Progress(console), tracker)
+                result = run_sweep(template, sweep_dir, data_root, listeners, concurrency=plan)
+        except BaseException:
+            say_how_to_go_on(sweep_dir, console)
+            raise
     return SweepOutcome(sweep_dir, result), tracker.uri, tracker.undelivered()
 
 
 def _tell_outcome(outcome: SweepOutcome, uri: str, undelivered: str | None, runs_root: Path, console: Console) -> None:
     sweep_dir, result = outcome.sweep_dir, outcome.result
-    where = f" --runs {runs_root}" if runs_root != Path("jetsweep-runs").absolute() else ""
-    show_comparison(sweep_dir, uri, where, console)
+    show_comparison(sweep_dir, uri, _where(runs_root), console)
     sentences = [result.why, undelivered]
     if result.status == "FINISHED" and result.best is None:
         sentences.append(why_no_result(result))
     for sentence in filter(None, sentences):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     if result.status == "STOPPED":
-        console.print(f"Go on with: jetsweep resume {sweep_dir.name}{where}", highlight=False, soft_wrap=True)
+        say_how_to_go_on(sweep_dir, console)
+
+
+def say_how_to_go_on(sweep_dir: Path, console: Console) -> None:
+    """Print the command that resumes a sweep."""
+    command = f"jetsweep resume {sweep_dir.name}{_where(sweep_dir.parent)}"
+    console.print(f"Go on with: {command}", highlight=False, soft_wrap=True)
+
+
+def _where(runs_root: Path) -> str:
+    """The option that names the folder of sweeps, where it is not the usual one."""
+    return f" --runs {runs_root}" if runs_root != Path("jetsweep-runs").absolute() else ""
 
 
 def outcome_is_useful(result: SweepResult) -> bool:

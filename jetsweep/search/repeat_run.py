@@ -59,6 +59,11 @@ class RepeatSearcher(Searcher):  # type: ignore[misc]
     trials: dict[str, Trial]
 
     @property
+    def num_wanted(self) -> int:
+        """Runs to be made."""
+        return self.limit
+
+    @property
     def stopping(self) -> bool:
         """Whether the sweep was told to stop."""
         return self.sweep.stopping

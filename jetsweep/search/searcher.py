@@ -140,6 +140,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return len(self.all_trials)
 
     @property
+    def num_wanted(self) -> int:
+        """Trials that are still to be run or to be ended."""
+        return max(self.limit - len(self.ended), len(self.unfinished))
+
+    @property
     def all_trials(self) -> list[Trial]:
         """Trials of the sweep, those of earlier drivers included, by number."""
         known = {trial.number: trial for trial in (*self.ended, *self.trials.values(), *self.unfinished)}

@@ -177,7 +177,7 @@ def _tune(
     plan: Concurrency,
     train: TrainFunction | None,
 ) -> None:
-    wanted = searcher.limit - (len(searcher.ended) if isinstance(searcher, StudySearcher) else 0)
+    wanted = searcher.num_wanted
     if wanted <= 0:
         return
     quiet()  # Tune reads some of it on import

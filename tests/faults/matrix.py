@@ -166,6 +166,11 @@ def _kill_driver(hurt: Hurt, driver: subprocess.Popen[bytes]) -> None:
     driver.kill()
 
 
+def _interrupt(hurt: Hurt, driver: subprocess.Popen[bytes]) -> None:
+    hurt.wait_for_moment(driver)
+    driver.send_signal(signal.SIGINT)
+
+
 def _terminate_everything(hurt: Hurt, driver: subprocess.Popen[bytes]) -> None:
     hurt.wait_for_moment(driver)
     for process in hurt.processes():
@@ -209,6 +214,7 @@ FAULTS: dict[str, Fault] = {
     "trial": _kill_one("ray::TrialActor", "ray::ResourceTrainable"),
     "controller": _kill_one("TrainController"),
     "driver": _kill_driver,
+    "ctrl-c": _interrupt,
     "node": _kill_node,
     "server": _kill_server,
     "disk": _fill_disk,

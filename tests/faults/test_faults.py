@@ -22,10 +22,15 @@ def matrix():
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("fault", ["worker", "controller", "trial", "driver", "sigterm", "disk", "server", "node"])
+@pytest.mark.parametrize(
+    "fault", ["worker", "controller", "trial", "driver", "ctrl-c", "sigterm", "disk", "server", "node"]
+)
 def test_a_sweep_that_is_hurt_ends_as_if_it_had_not_been(matrix, tmp_path, fault):
     workers = WORKERS.get(fault, 1)
     hurt, wrong = matrix.run_hurt(tmp_path / fault, fault, 0, 4 if workers == 1 else 2, workers, away_s=10.0)
     assert wrong == [], (tmp_path / fault / "log.txt").read_text()
-    if fault in ("driver", "sigterm"):
+    if fault in ("driver", "ctrl-c", "sigterm"):
         assert hurt.resumed >= 1
+    if fault == "ctrl-c":
+        log = (tmp_path / fault / "log.txt").read_text()
+        assert f"Go on with: jetsweep resume hurt --runs {hurt.runs}" in log.replace("\n", "")
