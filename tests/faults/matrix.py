@@ -36,7 +36,7 @@ search: {{trials: {trials}, sampler: tpe, scheduler: none, seed: {seed}}}
 resources: {{workers: {workers}, cpus_per_worker: {cpus}, gpus_per_worker: 0}}
 """
 EPOCHS = 6
-JETS = (20_000, 600)
+JETS = (10_000, 600)
 """For trials in one process, and in several: those start slowly, and shall not be over before they are hurt."""
 MARK = "JETSWEEP_FAULT_RUN"
 """Environment variable that every process of a run inherits."""
