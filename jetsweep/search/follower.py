@@ -41,6 +41,7 @@ class Follower(Callback):  # type: ignore[misc]
         self.over: set[int] = set()
         self.problem: JetsweepError | None = None
         self.idle_since = self.looked = time.monotonic()
+        self.heard: dict[str, float] = {}
 
     def __reduce__(self) -> tuple[type[Any], tuple[()]]:
         # Tune pickles its callbacks into a snapshot that we never read; listeners hold locks and connections
@@ -52,12 +53,13 @@ class Follower(Callback):  # type: ignore[misc]
         return self.searcher.trials
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.idle_since = time.monotonic()
+        self.idle_since = self.heard[trial.trial_id] = time.monotonic()
         self.begun(self.trials[trial.trial_id])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        self.heard[trial.trial_id] = time.monotonic()
         if result.get(REPORTED):
             self.listener.trial_reported(self.trials[trial.trial_id].number, json.loads(result["metrics"]))
 
@@ -91,12 +93,26 @@ class Follower(Callback):  # type: ignore[misc]
             self.looked = now
             self.clock.tick(running)
             self._look_for_reasons_to_stop()
+            self._look_for_stalled([trial for trial in trials if trial.status == "RUNNING"])
         if not waiting or running:
             self.idle_since = now
         elif now - self.idle_since > self.start_timeout_s:
             number = self.trials[waiting[0].trial_id].number
             self.problem = starved(waiting[0], number, self.start_timeout_s)
             raise self.problem
+
+    def _look_for_stalled(self, running: list[Any]) -> None:
+        """End the process of a trial that hangs; the searcher then starts it again, so often."""
+        import ray
+
+        for trial in running:
+            mine = self.trials[trial.trial_id]
+            minutes, actor = mine.experiment.resources.stall_minutes, trial.temporary_state.ray_actor
+            silent_s = time.monotonic() - self.heard.get(trial.trial_id, self.looked)
+            if minutes is not None and actor is not None and silent_s > 60 * minutes:
+                self.heard[trial.trial_id] = time.monotonic()
+                mine.stalled = f"no epoch ended for {minutes:g} minutes"
+                ray.kill(actor)
 
     def _look_for_reasons_to_stop(self) -> None:
         """`jetsweep stop` leaves a file; a budget ends by itself."""

@@ -72,6 +72,8 @@ class Trial:
     restarts: int = 0
     exploit: Exploit | None = None
     """What it took from another trial last, or is to take."""
+    stalled: str = ""
+    """Why its process was ended from outside."""
     lost: bool = False
     """Whether its process died, and nobody knows why."""
 
@@ -113,7 +115,8 @@ class Trial:
             self.error = read_error(self.folder)
             if self.error is None and not stopping:
                 times = f" {self.restarts + 1} times" if self.restarts else ""
-                self.lost, self.error = True, f"the trial's process died{times}"
+                why = f" ({self.stalled})" if self.stalled else ""
+                self.lost, self.error = True, f"the trial's process died{times}{why}"
         else:
             self.stopped_because, self.error = result[ENDED], result.get(ERROR)
             self.best = json.loads(result.get("best", "{}"))

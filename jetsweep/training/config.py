@@ -218,6 +218,9 @@ class ResourcesConfig(_Settings):
     max_restarts: NonNegativeInt = Field(
         3, description="Times that a trial goes on from its last checkpoint after a process or node of it died."
     )
+    stall_minutes: PositiveFloat | None = Field(
+        None, description="A trial that ends no epoch for so long is taken for dead, and starts again as after a death."
+    )
 
 
 def _task_config(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 
 import pytest
 from ray import cloudpickle
@@ -49,6 +50,26 @@ def test_every_end_of_a_trial_is_recorded_and_the_sweep_goes_on(ray_cluster, mak
     assert result.best.number == 3
     assert "no such luck" in (tmp_path / "sweep" / "trials" / "00000" / "error.txt").read_text()
     assert not (tmp_path / "sweep" / ".tune").exists()
+
+
+def hang(spec, workdir, data_root, reporter, *, stop_requested):
+    """Hangs after an epoch when it starts for the first time; 5e-3 always does."""
+    first = not (workdir / "was-here").exists()
+    (workdir / "was-here").touch()
+    reporter({"epoch": 1, "val/auc": 0.5, "stopped_because": ""}, None)
+    if first or spec.training.optimizer.lr == 5e-3:
+        threading.Event().wait()
+    return fake(spec, workdir, data_root, reporter, stop_requested=stop_requested)
+
+
+def test_a_trial_that_hangs_starts_again_or_fails(ray_cluster, make_template, recorder, tmp_path):
+    options = ("resources.stall_minutes=0.2", "resources.max_restarts=1")
+    template = make_template(*options, trials=2, sampler="grid", lr="{choice: [5e-3, 1e-3]}", epochs=2)
+    run_sweep(template, tmp_path / "sweep", tmp_path, recorder, train=hang)
+    assert recorder.ended == {
+        0: ("FAILED", "error", "the trial's process died 2 times (no epoch ended for 0.2 minutes)"),
+        1: ("COMPLETE", "budget", None),
+    }
 
 
 def test_asha_stops_the_weaker_trial_and_it_ends_by_itself(ray_cluster, make_template, recorder, tmp_path):
