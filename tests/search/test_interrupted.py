@@ -42,16 +42,16 @@ def results(sweep_dir):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scheduler", ["none", "asha"])
-def test_interrupted_five_times(ray_cluster, make_template, tmp_path, scheduler):
-    options = ["search.deterministic=true", "data.source.jets=2000", "training.checkpoint_every_steps=5"]
+def test_interrupted_five_times(ray_cluster, make_template, tmp_path, monkeypatch, scheduler):
+    monkeypatch.setattr("jetsweep.search.follower._LOOK_S", 0.0)  # short epochs would be over before a stop is heard
+    options = ["search.deterministic=true", "data.source.jets=4000", "training.checkpoint_every_steps=20"]
     if scheduler != "none":
         options.append("resources.concurrent_trials=1")
     template = make_template(*options, sampler="tpe", scheduler=scheduler, trials=4, epochs=4)
     run_sweep(template, tmp_path / "once", tmp_path / "data", Listeners())
     often = tmp_path / "often"
-    interruptions = 0
-    while run_sweep(template, often, tmp_path / "data", Interrupter(often, 2)).status == "STOPPED":
-        interruptions += 1
-    assert interruptions >= (5 if scheduler == "none" else 3)
+    stops = [run_sweep(template, often, tmp_path / "data", Interrupter(often, 1)).status for _ in range(5)]
+    assert stops == ["STOPPED"] * 5
+    assert run_sweep(template, often, tmp_path / "data", Listeners()).status == "FINISHED"
     assert results(often) == results(tmp_path / "once")
     assert len(results(often)) == 4

@@ -137,7 +137,11 @@ def test_real_trials(ray_cluster, make_template, recorder, tmp_path):
     rows = read_history(weak.folder / "history.jsonl")
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert [epoch for number, epoch in recorder.reports if number == 1] == [1, 2, 3, 4, 5, 6]
-    assert rows[exploit.epoch]["val/auc"] > rows[exploit.epoch - 1]["val/auc"] + 0.1
+    # its next epoch, at a tiny learning rate, is the donor's network; its own would have stayed where it was
+    donated, own = read_history(strong.folder / "history.jsonl")[exploit.epoch - 1], rows[exploit.epoch - 1]
+    assert rows[exploit.epoch]["val/auc"] == pytest.approx(
+        donated["val/auc"], abs=0.2 * (donated["val/auc"] - own["val/auc"])
+    )
     told = open_study(tmp_path / "sweep", template.search).get_trials()
     assert [trial.state for trial in told] == [TrialState.COMPLETE] * 2
     assert told[1].user_attrs[EXPLOITS][0]["donor"] == 0
