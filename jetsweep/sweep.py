@@ -225,13 +225,15 @@ def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], 
     """Constituent and scalar columns that the space's architectures want."""
     from jetsweep.models._base import MODELS
     from jetsweep.models._features import Preprocessing
+    from jetsweep.tasks import TASKS
 
     wanted = set()
     for experiment in template.examples:
         model: Any = experiment.model
         network: Any = MODELS.get(model.name).network
         made = Preprocessing(model.features, network.inputs, experiment.data.max_constituents, model.jet_axis)
-        wanted.add((made.constituent_columns, made.scalar_columns))
+        of_task = TASKS.get(experiment.task.name).task.constituents
+        wanted.add(((*made.constituent_columns, *of_task), made.scalar_columns))
     return wanted
 
 

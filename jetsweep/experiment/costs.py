@@ -173,8 +173,9 @@ def toy_batch(model: JetModel, task: Task, num_classes: int, size: int, mean_con
         "pz": pt_N * eta_N.sinh(),
         "energy": pt_N * eta_N.cosh(),
         "pdg_id": torch.full((num,), 211.0),
+        "charge": torch.ones(num),  # all are tracks, the dearest case
     }
-    columns = model.preprocessing.constituent_columns
+    columns = (*model.preprocessing.constituent_columns, *task.constituents)
     groups = {}
     if columns:
         values_NF = torch.stack([known.get(name, torch.zeros(num)) for name in columns], dim=-1)

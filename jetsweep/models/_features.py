@@ -6,6 +6,8 @@ Feature sets (`features` of a model's config):
 kin, kinpid, full       the seven, thirteen and seventeen inputs of the ParticleNet and ParT papers
                         (arXiv:1902.08570, arXiv:2202.03772) with their fixed centres and scales
 kinpidplus              kinpid with the graded charged- and neutral-hadron flags of the quark-gluon set
+tracks                  full with the jet's (ln pT, eta) on every constituent; charged constituents are tracks, and
+                        all of them a second stream of flow objects (GN2X, ATL-PHYS-PUB-2023-021)
 energyflow              z = pT / sum pT and (rapidity, phi) about the pT-weighted mean (arXiv:1810.05165)
 atlas7                  centred, rotated and flipped angles with logarithms of pT and energy
                         (arXiv:2407.20127), first 80 constituents, standardised on the training split
@@ -35,13 +37,23 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "kinpid": P4 + PID,
     "kinpidplus": (*P4, *PID, "pdg_id"),
     "full": P4 + PID + DISPLACEMENT,
+    "tracks": P4 + PID + DISPLACEMENT,
     "energyflow": P4,
     "atlas7": P4,
     "high-level": (),
 }
 """Constituent columns that each feature set reads."""
 
-NUM_FEATURES = {"kin": 7, "kinpid": 13, "kinpidplus": 13, "full": 17, "energyflow": 3, "atlas7": 7, "high-level": 15}
+NUM_FEATURES = {
+    "kin": 7,
+    "kinpid": 13,
+    "kinpidplus": 13,
+    "full": 17,
+    "tracks": 19,
+    "energyflow": 3,
+    "atlas7": 7,
+    "high-level": 15,
+}
 ATLAS_CONSTITUENTS = 80
 HIGH_LEVEL_DIVISORS = {"split12": 1e3, "split23": 1e3, "ecf1": 1e3, "qw": 1e3, "ecf2": 1e6, "ecf3": 1e9}
 """GeV, GeV^2 and GeV^3 to TeV, TeV^2 and TeV^3, as the published networks scale their inputs."""
@@ -56,7 +68,8 @@ class Preprocessing(nn.Module):
         One of the feature sets above.
     inputs : tuple of str
         Names of the tensors the network wants: ``features`` (B, P, F), ``mask`` (B, P), ``p4`` (B, P, 4) GeV,
-        ``points`` (B, P, 2), ``z`` (B, P), ``angles`` (B, P, 2), ``jet_features`` (B, F).
+        ``points`` (B, P, 2), ``z`` (B, P), ``angles`` (B, P, 2), ``jet_features`` (B, F), ``track_mask`` (B, P),
+        ``flow`` (B, P, 6).
     max_constituents : int
         Number of slots P; constituents beyond are cut.
     jet_axis : "sum" or "stored"
@@ -73,7 +86,7 @@ class Preprocessing(nn.Module):
         if features not in COLUMNS:
             raise ValueError(f"expected one of the feature sets {', '.join(COLUMNS)}, found {features!r}")
         of_the_jet = features == "high-level"
-        if of_the_jet != ("jet_features" in inputs):
+        if of_the_jet != ("jet_features" in inputs) or ("track_mask" in inputs and features != "tracks"):
             raise ValueError(
                 f"the feature set {features!r} does not provide what the network asks for: {', '.join(inputs)}"
             )
@@ -169,8 +182,11 @@ class Preprocessing(nn.Module):
 
     def _padded(self, batch: Batch) -> tuple[Tensor, Tensor]:
         group = batch.groups["constituents"]
-        assert group.columns == self.constituent_columns, (group.columns, self.constituent_columns)
-        return group.pad(self.max_constituents)
+        wanted = len(self.constituent_columns)
+        assert group.columns[:wanted] == self.constituent_columns, (group.columns, self.constituent_columns)
+        # what a task has asked for stands behind
+        x_BPF, mask_BP = group.pad(self.max_constituents)
+        return x_BPF[..., :wanted], mask_BP
 
     def _stored_axis(self, batch: Batch) -> Tensor | None:
         if self.jet_axis == "sum":
@@ -189,6 +205,8 @@ class Preprocessing(nn.Module):
         if self.features == "atlas7":
             x_BPF = atlas7(p4_BP4, mask_BP)
             return {"features": x_BPF, "points": x_BPF[..., :2]}
+        if self.features == "tracks":
+            return track_features(p4_BP4, mask_BP, extra_BPF, axis_B4)
         return weaver_features(self.features, p4_BP4, mask_BP, extra_BPF, axis_B4)
 
 
@@ -235,6 +253,29 @@ def weaver_features(
     return {
         "features": torch.where(real, torch.nan_to_num(x_BPF, 0.0, 0.0, 0.0), 0.0),
         "points": torch.where(real, points_BP2, 0.0),
+    }
+
+
+def track_features(
+    p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor, axis_B4: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Return ``features`` (B, P, 19), ``flow`` (B, P, 6) and ``track_mask`` (B, P), True for charged constituents.
+
+    Parameters as for `weaver_features`; the last two of either are the jet's (ln pT, eta).
+    """
+    if axis_B4 is None:
+        jet_B4 = p4_BP4.sum(dim=1)
+        jet_pt_B, jet_eta_B = kinematics.pt(jet_B4), kinematics.eta(jet_B4)
+    else:
+        jet_pt_B, jet_eta_B = axis_B4[:, 0], axis_B4[:, 1]
+    derived = weaver_features("full", p4_BP4, mask_BP, extra_BPF, axis_B4)
+    full_BPF = derived["features"]
+    jet_B2 = torch.stack([_scaled(_log(jet_pt_B), 6.0, 1.0), jet_eta_B.clamp(-5.0, 5.0)], dim=-1)
+    jet_BP2 = torch.where(mask_BP[..., None], jet_B2[:, None], 0.0)
+    return {
+        "features": torch.cat([full_BPF, jet_BP2], dim=-1),
+        "flow": torch.cat([full_BPF[..., :2], derived["points"], jet_BP2], dim=-1),
+        "track_mask": mask_BP & (extra_BPF[..., 0] != 0),
     }
 
 

@@ -27,6 +27,9 @@ class TaskConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    uses_track_heads: ClassVar[bool] = False
+    """Whether the network must return `jetsweep.models.gn2.TrackOutputs`."""
+
     name: str
 
 
@@ -76,6 +79,9 @@ class Task(ABC):
 
     streams: ClassVar[tuple[str, ...]] = ("main",)
     """Names of the data streams a step draws one batch of each from; outlier exposure adds a second."""
+
+    constituents: ClassVar[tuple[str, ...]] = ()
+    """Columns of the constituents that the loss and the metrics need, beyond the model's."""
 
     config: Any
     phases: Sequence[Phase] = (Phase(),)

@@ -74,7 +74,8 @@ def evaluate_model(
     """
     world = World.alone(device or default_device())
     task = build_task(loaded.spec.task, loaded.classes)
-    loader = _Relabelled(_loader(loaded, task, dataset, split, batch_size, world), _label_map(loaded, dataset))
+    of_split = _loader(loaded, task, dataset, split, batch_size, world, task.constituents)
+    loader = _Relabelled(of_split, _label_map(loaded, dataset))
     metrics, arrays = evaluate(
         loaded.model.to(world.device), task, loader, world, loaded.spec.training.precision, split
     )
@@ -125,13 +126,19 @@ def predict_batches(
 
 
 def _loader(
-    loaded: LoadedModel, task: Task, dataset: Dataset, split: str, batch_size: int | None, world: World
+    loaded: LoadedModel,
+    task: Task,
+    dataset: Dataset,
+    split: str,
+    batch_size: int | None,
+    world: World,
+    targets: tuple[str, ...] = (),
 ) -> Loader:
     preprocessing, spec = loaded.model.preprocessing, loaded.spec
     return dataset.loader(
         split,
         batch_size or spec.training.eval_batch_size,
-        constituents=preprocessing.constituent_columns,
+        constituents=(*preprocessing.constituent_columns, *targets),
         scalars=tuple(dict.fromkeys((*preprocessing.scalar_columns, *task.scalars))),
         max_constituents=spec.data.max_constituents,
         pin_memory=world.device.type == "cuda",

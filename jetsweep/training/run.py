@@ -328,7 +328,7 @@ def _loader(
     loader: Batches = dataset.loader(
         split,
         batch_size or spec.training.eval_batch_size,
-        constituents=model.preprocessing.constituent_columns,
+        constituents=(*model.preprocessing.constituent_columns, *task.constituents),
         scalars=tuple(dict.fromkeys((*model.preprocessing.scalar_columns, *task.scalars))),
         shuffle=training,
         seed=spec.seed,

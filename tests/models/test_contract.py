@@ -4,7 +4,10 @@ from jetsweep.models import MODELS, ModelConfig
 from jetsweep.testing import ModelContract
 
 # sizes for the twenty training steps; architectures that are not named train as configured by default
+SMALL_GN2 = {"width": 32, "output_width": 32, "num_layers": 2, "num_heads": 4, "hidden": 64, "head_sizes": (32,)}
 SMALLER = {
+    "gn2": SMALL_GN2,
+    "gn2x": SMALL_GN2,
     "part": {
         "embed_dims": (32, 64, 32),
         "pair_embed_dims": (16, 16),

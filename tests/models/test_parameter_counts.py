@@ -24,6 +24,8 @@ def count(module):
 @pytest.mark.parametrize(
     ("name", "num_features", "num_classes", "config", "expected"),
     [
+        ("gn2", 21, 4, {"track_heads": True}, 2_339_150),
+        ("gn2x", 22, 4, {"track_heads": True}, 5_565_774),
         ("part", 17, 10, {}, 2_143_486),
         ("part", 13, 10, {}, 2_142_958),
         ("part", 7, 10, {}, 2_142_166),

@@ -26,7 +26,7 @@ UNITS = {
 }  # fmt: skip
 """Units of the columns that have one."""
 
-ARROW_TYPES = {"charge": pa.int8(), "pdg_id": pa.int32()}
+ARROW_TYPES = {"charge": pa.int8(), "pdg_id": pa.int32(), "origin": pa.int8(), "vertex": pa.int16()}
 
 
 class Source(ABC):
