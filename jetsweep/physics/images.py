@@ -11,8 +11,8 @@ from torch import Tensor
 def jet_images(angles_BP2: Tensor, weight_BP: Tensor, num_pixels: int = 64, half_width: float = 2.0) -> Tensor:
     """Square images of jets, shape (B, S, S): each constituent adds its weight to the pixel that it points at.
 
-    Row 0 is the lowest phi', column 0 the lowest eta'. A pixel holds its lower edge; the last also holds its upper one.
-    Constituents outside the image are dropped, see `outside_image`; so are weights of 0, which is how empty slots enter.
+    Row 0 is the lowest phi', column 0 the lowest eta'. A pixel holds its lower edge, the last also its upper one.
+    Constituents outside the image are dropped, see `outside_image`; empty slots enter with weight 0.
 
     Parameters
     ----------
