@@ -11,6 +11,7 @@ tracks                  full with the jet's (ln pT, eta) on every constituent; c
 energyflow              z = pT / sum pT and (rapidity, phi) about the pT-weighted mean (arXiv:1810.05165)
 atlas7                  centred, rotated and flipped angles with logarithms of pT and energy
                         (arXiv:2407.20127), first 80 constituents, standardised on the training split
+aligned                 z = pT / sum pT and the angles of atlas7, of all constituents: what jet images are made of
 high-level              the fifteen jet variables of arXiv:2407.20127, standardised on the training split
 ======================  ==================================================================================
 """
@@ -40,6 +41,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "tracks": P4 + PID + DISPLACEMENT,
     "energyflow": P4,
     "atlas7": P4,
+    "aligned": P4,
     "high-level": (),
 }
 """Constituent columns that each feature set reads."""
@@ -52,6 +54,7 @@ NUM_FEATURES = {
     "tracks": 19,
     "energyflow": 3,
     "atlas7": 7,
+    "aligned": 3,
     "high-level": 15,
 }
 ATLAS_CONSTITUENTS = 80
@@ -202,6 +205,8 @@ class Preprocessing(nn.Module):
     def _derive(self, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor, axis_B4: Tensor | None) -> dict[str, Tensor]:
         if self.features == "energyflow":
             return energy_flow(p4_BP4, mask_BP)
+        if self.features == "aligned":
+            return _momenta_at(_momentum_fractions(p4_BP4), aligned_angles(p4_BP4, mask_BP))
         if self.features == "atlas7":
             x_BPF = atlas7(p4_BP4, mask_BP)
             return {"features": x_BPF, "points": x_BPF[..., :2]}
@@ -290,8 +295,7 @@ def _identity_columns(features: str, extra_BPF: Tensor) -> list[Tensor]:
 
 def energy_flow(p4_BP4: Tensor, mask_BP: Tensor) -> dict[str, Tensor]:
     """Momentum fractions ``z`` (B, P), ``angles`` (B, P, 2) about the pT-weighted mean, and ``features`` (B, P, 3)."""
-    pt_BP = kinematics.pt(p4_BP4)
-    z_BP = pt_BP / pt_BP.sum(dim=1, keepdim=True).clamp(min=kinematics.TINY)
+    pt_BP, z_BP = kinematics.pt(p4_BP4), _momentum_fractions(p4_BP4)
     y_BP, phi_BP = kinematics.rapidity(p4_BP4), kinematics.phi(p4_BP4)
     # phi about the hardest constituent first: a mean of angles needs one branch
     reference_B1 = phi_BP.gather(1, pt_BP.argmax(dim=1, keepdim=True))
@@ -299,21 +303,30 @@ def energy_flow(p4_BP4: Tensor, mask_BP: Tensor) -> dict[str, Tensor]:
     y_BP = y_BP - (z_BP * y_BP).sum(dim=1, keepdim=True)
     phi_BP = phi_BP - (z_BP * phi_BP).sum(dim=1, keepdim=True)
     angles_BP2 = torch.where(mask_BP[..., None], torch.stack([y_BP, phi_BP], dim=-1), 0.0)
-    return {
-        "z": z_BP,
-        "angles": angles_BP2,
-        "points": angles_BP2,
-        "features": torch.cat([z_BP[..., None], angles_BP2], -1),
-    }
+    return _momenta_at(z_BP, angles_BP2)
 
 
-def atlas7(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
-    """Seven inputs (eta', phi', ln pT, ln E, ln pT/sum, ln E/sum, R), shape (B, P, 7), pT and E in MeV, unstandardised.
+def _momentum_fractions(p4_BP4: Tensor) -> Tensor:
+    pt_BP = kinematics.pt(p4_BP4)
+    return pt_BP / pt_BP.sum(dim=1, keepdim=True).clamp(min=kinematics.TINY)
+
+
+def _momenta_at(z_BP: Tensor, angles_BP2: Tensor) -> dict[str, Tensor]:
+    features_BP3 = torch.cat([z_BP[..., None], angles_BP2], dim=-1)
+    return {"z": z_BP, "angles": angles_BP2, "points": angles_BP2, "features": features_BP3}
+
+
+def aligned_angles(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
+    """Centred, rotated and flipped angles (eta', phi'), shape (B, P, 2), radians, 0 in empty slots.
 
     Constituents must be in descending pT: the first sits at the origin, the second on the negative phi' axis, the
     third at eta' >= 0. Jets with fewer constituents skip the step that lacks one.
+
+    Parameters
+    ----------
+    p4_BP4 : Tensor, shape (B, P, 4), GeV
+    mask_BP : Tensor, shape (B, P), bool
     """
-    p4_BP4 = p4_BP4 * 1e3
     eta_BP, phi_BP = kinematics.eta(p4_BP4), kinematics.phi(p4_BP4)
     eta_BP = eta_BP - eta_BP[:, :1]
     phi_BP = kinematics.delta_phi(phi_BP, phi_BP[:, :1])
@@ -324,6 +337,16 @@ def atlas7(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
         eta_BP, phi_BP = eta_BP * cos + phi_BP * sin, phi_BP * cos - eta_BP * sin
     if p4_BP4.shape[1] > 2:
         eta_BP = torch.where(mask_BP[:, 2:3] & (eta_BP[:, 2:3] < 0), -eta_BP, eta_BP)
+    return torch.where(mask_BP[..., None], torch.stack([eta_BP, phi_BP], dim=-1), 0.0)
+
+
+def atlas7(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
+    """Seven inputs (eta', phi', ln pT, ln E, ln pT/sum, ln E/sum, R), shape (B, P, 7), pT and E in MeV, unstandardised.
+
+    Constituents must be in descending pT, see `aligned_angles`.
+    """
+    eta_BP, phi_BP = aligned_angles(p4_BP4, mask_BP).unbind(dim=-1)
+    p4_BP4 = p4_BP4 * 1e3
     pt_BP, energy_BP = kinematics.pt(p4_BP4), p4_BP4[..., 3]
     columns = [
         eta_BP,

@@ -16,13 +16,25 @@ SMALLER = {
         "num_class_layers": 1,
     },
     "particlenet": {"num_neighbours": 7, "widths": ((32, 32, 32), (64, 64, 64)), "dense_width": 128},
+    "resnet": {"num_pixels": 32, "num_blocks": (1, 1), "base_width": 8, "dropout": 0.1},
 }
+# pcnn sorts by pT inside, so the order of slots does not matter to it
+IN_SLOT_ORDER = {"dnn"}
 
 
 def contract_of(name: str) -> type[ModelContract]:
     config: type[ModelConfig] = MODELS.get(name).config
     smaller = config(**SMALLER[name]) if name in SMALLER else None
-    return type(f"Test_{name}", (ModelContract,), {"config": config(), "training_config": smaller})
+    facts = {"config": config(), "training_config": smaller, "is_permutation_invariant": name not in IN_SLOT_ORDER}
+    return type(f"Test_{name}", (ModelContract,), facts)
+
+
+class TestParTVersion2(ModelContract):
+    config = MODELS.get("part").config(version=2, **SMALLER["part"])
+
+
+class TestParTVersion3(ModelContract):
+    config = MODELS.get("part").config(version=3, **SMALLER["part"])
 
 
 for _name in MODELS.names():
@@ -30,5 +42,6 @@ for _name in MODELS.names():
 
 
 def test_every_architecture_is_here():
-    assert {"efn", "hldnn", "part", "particlenet", "pfn"} <= set(MODELS.names())
+    known = {"dnn", "efn", "hldnn", "part", "particlenet", "particlenet-lite", "pcnn", "pfn", "resnet"}
+    assert known <= set(MODELS.names())
     assert {f"Test_{name}" for name in MODELS.names()} <= set(globals())
