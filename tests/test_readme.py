@@ -81,7 +81,9 @@ def test_results_can_be_looked_at_as_shown(tmp_path, monkeypatch, toy_sweep):
         extra += ["--data", "jetsweep-data/toy-1"] if words[1] in ("evaluate", "export") else []
         done = CliRunner().invoke(app, words[1:] + extra)
         assert done.exit_code == 0, (command, done.output, done.exception)
-    assert {"tables", "evaluation-test", "scores.parquet", "tagger.onnx", "tagger.md"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"tables", "evaluation-test", "scores.parquet", "tagger.onnx", "tagger.md"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
 
 
 @pytest.mark.parametrize("target", re.findall(r"!\[.*?\]\((.*?)\)", README))

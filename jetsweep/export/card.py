@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def read_result(trial: Path) -> dict[str, Any]:
     return {}
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
@@ -141,8 +141,8 @@ def _agreement(exported: Exported) -> str:
     head = ("", f"µs per jet, batches of {times.batch:,}", "µs for a jet alone")
     return (
         f"## Agreement and time\n\nOn {found.jets:,} jets of the split {exported.split}, scores differ from PyTorch's "
-        f"by {found.maximum:.2g} at most and {found.mean:.2g} on average. Medians of warm calls on {times.hardware}:\n\n"
-        + _table(head, rows)
+        f"by {found.maximum:.2g} at most and {found.mean:.2g} on average. Medians of warm calls on "
+        f"{times.hardware}:\n\n" + _table(head, rows)
     )
 
 
@@ -159,4 +159,4 @@ def _use(loaded: LoadedModel) -> str:
 def _software() -> str:
     rows = [(name, version(name)) for name in SOFTWARE]
     rows.append(("Python", platform.python_version()))
-    return "## Software\n\n" + _table(("package", "version"), [(a, b) for a, b in rows])
+    return "## Software\n\n" + _table(("package", "version"), rows)

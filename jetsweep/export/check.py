@@ -146,8 +146,8 @@ def time_both(
         for calls in (
             [lambda: session(large_feed)],
             [lambda: graph(*large)],
-            [lambda feed=feed: session(feed) for feed in feeds],  # type: ignore[misc]
-            [lambda one=one: graph(*one) for one in singles],  # type: ignore[misc]
+            [lambda feed=feed: session(feed) for feed in feeds],
+            [lambda one=one: graph(*one) for one in singles],
         )
     ]
     return Times(batch, medians[0] / batch, medians[1] / batch, medians[2], medians[3], hardware(torch.device("cpu")))

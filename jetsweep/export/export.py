@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,12 +99,13 @@ def export_onnx(
     total = min(num_jets, dataset.num_rows(split))
     if total < 2:
         raise DataError(f"{dataset.path}: split {split!r}: expected at least two jets to compare, found {total}")
-    large = _first(loaded, dataset, split, min(total, TIMED_BATCH))
+    batch_size = min(total, TIMED_BATCH, loaded.spec.training.eval_batch_size)  # what fits the memory
+    large = _first(loaded, dataset, split, batch_size)
     facts = {"model": loaded.spec.model.name, "dataset_digest": dataset.digest, **(about or {})}
     example = graph.inputs_of(_first(loaded, dataset, split, 2))
     content, slots_are_free = to_onnx(graph, example, facts)
     session = Session(content)
-    agreement = compare(graph, session, _inputs(graph, loaded, dataset, split, total), tolerance)
+    agreement = compare(graph, session, _inputs(graph, loaded, dataset, split, total, batch_size), tolerance)
     singles = [_row(graph.inputs_of(large), i) for i in range(min(SINGLE_JETS, len(large)))]
     times = time_both(graph, session, graph.inputs_of(large), singles)
     write_file(out, content)
@@ -110,17 +113,16 @@ def export_onnx(
 
 
 def _inputs(
-    graph: PaddedModel, loaded: LoadedModel, dataset: Dataset, split: str, total: int
-) -> list[tuple[Tensor, ...]]:
-    """Inputs of the first jets, in batches."""
-    found, done = [], 0
-    for batch in _loader(loaded, dataset, split, min(TIMED_BATCH, total)).batches(0):
-        inputs = tuple(x[: total - done] for x in graph.inputs_of(batch))
-        found.append(inputs)
-        done += len(inputs[0])
-        if done >= total:
-            break
-    return found
+    graph: PaddedModel, loaded: LoadedModel, dataset: Dataset, split: str, total: int, batch_size: int
+) -> Iterator[tuple[Tensor, ...]]:
+    """Inputs of the first `total` jets, batch by batch."""
+    left = total
+    with closing(_loader(loaded, dataset, split, batch_size).batches(0)) as batches:  # type: ignore[type-var]
+        for batch in batches:
+            yield tuple(x[:left] for x in graph.inputs_of(batch))
+            left -= len(batch)
+            if left <= 0:
+                return
 
 
 def _row(inputs: tuple[Tensor, ...], i: int) -> tuple[Tensor, ...]:
@@ -128,7 +130,8 @@ def _row(inputs: tuple[Tensor, ...], i: int) -> tuple[Tensor, ...]:
 
 
 def _first(loaded: LoadedModel, dataset: Dataset, split: str, num: int) -> Batch:
-    return next(iter(_loader(loaded, dataset, split, num).batches(0)))
+    with closing(_loader(loaded, dataset, split, num).batches(0)) as batches:  # type: ignore[type-var]
+        return next(batches)
 
 
 def _loader(loaded: LoadedModel, dataset: Dataset, split: str, batch_size: int) -> Loader:

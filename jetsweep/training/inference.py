@@ -17,7 +17,7 @@ from jetsweep.errors import DataError, JetsweepError
 from jetsweep.tasks._base import Task, build_task
 from jetsweep.training.checkpoint import LoadedModel
 from jetsweep.training.evaluate import Batches, autocast, evaluate
-from jetsweep.training.timing import Timing, inference_time, timed_batches
+from jetsweep.training.timing import TIMED_BATCH, Timing, inference_time, timed_batches
 from jetsweep.training.world import World, default_device
 
 
@@ -142,7 +142,8 @@ def time_model(loaded: LoadedModel, dataset: Dataset, split: str = "test") -> li
     task = build_task(loaded.spec.task, loaded.classes)
     cpu, best = torch.device("cpu"), default_device()
     world = World.alone(cpu)
-    batches = timed_batches(lambda size: _loader(loaded, task, dataset, split, size, world))
+    num_jets = min(TIMED_BATCH, loaded.spec.training.eval_batch_size)  # what fits the memory
+    batches = timed_batches(lambda size: _loader(loaded, task, dataset, split, size, world), num_jets)
     found = [inference_time(loaded.model.to(cpu), *batches, cpu)]
     if best.type != "cpu":
         found.append(inference_time(loaded.model.to(best), *batches, best, loaded.spec.training.precision))

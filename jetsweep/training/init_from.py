@@ -79,11 +79,10 @@ def read_source(config: InitConfig, model_config: ModelConfig, model: JetModel) 
     found = loaded.spec.model
     if found.name != model_config.name:
         raise JetsweepError(f"training.init_from: {path}: expected weights of {model_config.name}, found {found.name}")
-    if found.features != model_config.features:
-        raise JetsweepError(
-            f"training.init_from: {path}: expected the feature set {model_config.features!r} of model.features, "
-            f"found {found.features!r}"
-        )
+    for key in ("features", "jet_axis"):
+        theirs, ours = getattr(found, key), getattr(model_config, key)
+        if theirs != ours:
+            raise JetsweepError(f"training.init_from: {path}: expected model.{key}: {ours}, found {theirs}")
     outputs = build_task(loaded.spec.task, loaded.classes).output_names(found.binary_output)
     return Source(loaded.model.state_dict(), outputs, has_names=True, has_statistics=True)
 

@@ -109,7 +109,9 @@ def test_mistakes_leave_no_file(trained, tmp_path, monkeypatch):
     exact = Session.__call__
     with monkeypatch.context() as patch:
         patch.setattr(Session, "__call__", lambda self, feed: exact(self, feed) + 0.01)
-        with pytest.raises(JetsweepError, match=r"scores of ONNX differ from PyTorch's by up to 0.01 on .* at most 0.005"):
+        with pytest.raises(
+            JetsweepError, match=r"scores of ONNX differ from PyTorch's by up to 0.01 on .* at most 0.005"
+        ):
             invoke(app, root / "pfn", "--data", data, "--to", out, "--tolerance", 0.005)
     with pytest.raises(JetsweepError, match="expected a checkpoint folder or a trial's folder, found nothing"):
         invoke(app, tmp_path / "nothing", "--data", data, "--to", out)

@@ -144,7 +144,7 @@ def test_published_weights_with_another_number_of_classes(tmp_path):
 MISTAKES = {
     "nothing there": ({"path": "nowhere"}, SMALL, "training.init_from: nowhere: expected a checkpoint .*, found nothing"),
     "another architecture": ({}, LITE, "expected weights of particlenet, found pfn"),
-    "other features": ({}, {**SMALL, "features": "full"}, "expected the feature set 'full' of model.features, found 'kin'"),
+    "other features": ({}, {**SMALL, "features": "full"}, "expected model.features: full, found kin"),
     "other widths": ({}, {**SMALL, "phi_sizes": [8, 16]}, r"'network.*': expected shape \(.*\) as configured, found \(.*"),
     "a pattern without a match": (
         {"fresh": ["network.heads.*"]}, SMALL, r"'network.heads.\*' matches no parameter, did you mean 'network.head.\*'\?",
