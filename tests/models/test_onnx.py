@@ -1,6 +1,7 @@
 """Every registered architecture can be exported to ONNX and gives the same scores; new ones are found by themselves."""
 
 import json
+from copy import deepcopy
 from functools import cache
 
 import pytest
@@ -96,7 +97,7 @@ def test_empty_jets_and_junk_in_padding(name):
     compare(graph, session, [(junk_BPF, mask_BP, *scalars)], 1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"features": "full"}, {"features": "atlas7"}, {"jet_axis": "stored"}], ids=str)
+@pytest.mark.parametrize("settings", [{"features": "full", "jet_axis": "stored"}, {"features": "atlas7"}], ids=str)
 def test_other_inputs(settings):
     graph, session, _ = exported("pfn", **settings)
     compare(graph, session, [inputs(graph, 32, SLOTS), inputs(graph, 2, 5)], 1e-5)
@@ -118,7 +119,8 @@ def test_metadata_name_what_goes_in_and_out():
 
 
 def test_a_difference_is_refused():
-    graph, session, _ = exported("pfn")
+    graph, session, _ = of_default("pfn")
+    graph = deepcopy(graph)
     with torch.no_grad():
         graph.model.network.head.output.bias[0] += 0.1
     with pytest.raises(
