@@ -208,12 +208,15 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
     from jetsweep._progress import progress_of_jets
     from jetsweep.data.config import prepare
     from jetsweep.data.verify import check_shards
+    from jetsweep.training.init_from import check_start
     from jetsweep.training.run import check_data
 
     with progress_of_jets("Making jets", console) as show:
         dataset = prepare(template.example.data, data_root, show)
     check_shards(dataset)  # reads every file once, as each epoch of each trial will
-    check_data(template.example.trial_spec(), dataset)
+    spec = template.example.trial_spec()
+    check_data(spec, dataset)
+    check_start(spec, dataset.classes)
     for constituents, scalars in _wanted_columns(template):
         for split in dataset.splits:
             dataset.require_columns(constituents, scalars)

@@ -31,6 +31,10 @@ def evaluate(
     ] = None,
     device: Device = None,
     batch_size: BatchSize = None,
+    time: Annotated[
+        bool,
+        typer.Option("--time", help="Also measure the time per jet, on the CPU and on the GPU where there is one."),
+    ] = False,
     data_root: Annotated[Path, typer.Option(envvar="JETSWEEP_DATA", help="Folder of made datasets.")] = Path(
         "jetsweep-data"
     ),
@@ -42,9 +46,9 @@ def evaluate(
     from jetsweep.data.dataset import open_dataset
     from jetsweep.data.verify import check_shards
     from jetsweep.tracking import best_checkpoint
-    from jetsweep.tracking.report import metrics_table, write_evaluation
+    from jetsweep.tracking.report import metrics_table, timing_table, write_evaluation
     from jetsweep.training.checkpoint import load_checkpoint
-    from jetsweep.training.inference import evaluate_model, pick_device
+    from jetsweep.training.inference import evaluate_model, pick_device, time_model
 
     checkpoint = best_checkpoint(model)
     loaded = load_checkpoint(checkpoint)
@@ -53,9 +57,12 @@ def evaluate(
     metrics, arrays, task = evaluate_model(loaded, dataset, split, device=pick_device(device), batch_size=batch_size)
     folder = out or Path(f"evaluation-{split}")
     about = {"checkpoint": str(checkpoint), "model": loaded.spec.model.name, "dataset": dataset.path}
-    write_evaluation(folder, split, metrics, arrays, task, {**about, "dataset_digest": dataset.digest})
+    timings = time_model(loaded, dataset, split) if time else []
+    write_evaluation(folder, split, metrics, arrays, task, {**about, "dataset_digest": dataset.digest}, timings)
     console = Console()
     title = f"{loaded.spec.model.name} on {split} ({dataset.num_rows(split):,} jets) of {dataset.path}"
     console.print(title, highlight=False, soft_wrap=True)
     console.print(metrics_table(metrics))
+    if timings:
+        console.print(timing_table(timings))
     console.print(f"Written: {folder}/ (metrics.json, {split}.npz, plots)", soft_wrap=True)

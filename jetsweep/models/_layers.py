@@ -44,7 +44,11 @@ class Slots:
         x_ND = x_BPD.flatten(0, 1)
         if self.index is not None:
             return x_ND.index_select(0, self.index)
-        return x_ND if self.row_mask is None else x_ND.masked_fill(~self.row_mask[:, None], 0)
+        if self.row_mask is None:
+            return x_ND
+        if x_ND.dtype == torch.bool:
+            return x_ND & self.row_mask[:, None]  # onnxruntime cannot choose between booleans
+        return x_ND.masked_fill(~self.row_mask[:, None], 0)
 
     def padded(self, x_ND: Tensor) -> Tensor:
         """Rows back in their slots, shape (B, P, D), empty slots 0."""

@@ -42,7 +42,7 @@ class PairEmbedding(nn.Module):
 
     def forward(self, p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
         num_slots = mask_BP.shape[1]
-        i_T, j_T = torch.tril_indices(num_slots, num_slots, device=mask_BP.device).unbind()
+        i_T, j_T = _lower_triangle(num_slots, mask_BP.device)
         pairs = Slots(mask_BP[:, i_T] & mask_BP[:, j_T])
         with torch.no_grad(), torch.autocast(p4_BP4.device.type, enabled=False):
             p4_BP4 = p4_BP4.to(torch.promote_types(p4_BP4.dtype, torch.float32))
@@ -69,6 +69,14 @@ class PairEmbedding(nn.Module):
             if k < len(self.linears) - 1 or self.last_activation:
                 x_MF = F.gelu(x_MF)
         return x_MF
+
+
+def _lower_triangle(num_slots: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pairs i >= j of slots; unlike `torch.tril_indices` in a graph whose number of slots is free too."""
+    pair_T = torch.arange(num_slots * (num_slots + 1) // 2, device=device)
+    # exact: roots of squares are, and all other roots lie between theirs
+    i_T = ((torch.sqrt(8.0 * pair_T.double() + 1.0) - 1.0) / 2.0).floor().long()
+    return i_T, pair_T - i_T * (i_T + 1) // 2
 
 
 class Attention(nn.Module):

@@ -95,6 +95,10 @@ class Task(ABC):
     def num_outputs(self, binary_output: str) -> int:
         """Number of outputs C the network must have."""
 
+    def output_names(self, binary_output: str) -> tuple[str, ...]:
+        """What each of the network's outputs stands for, so that another model can begin as this one."""
+        return tuple(str(i) for i in range(self.num_outputs(binary_output)))
+
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of the batch and its named parts (detached scalars)."""
