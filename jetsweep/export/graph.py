@@ -83,6 +83,7 @@ class PaddedModel(nn.Module):
         scalars = dict(zip(self.scalars, given[SCALARS].unbind(dim=-1))) if self.scalars else {}
         rows_B = torch.zeros(inputs[0].shape[0], dtype=torch.int64)
         outputs = self.model(Batch(groups, scalars, {}, None, rows_B))
+        outputs = getattr(outputs, "logits", outputs)  # auxiliary outputs stay behind
         return torch.stack(list(self.task.predictions(outputs).values()), dim=-1).float()
 
     def inputs_of(self, batch: Batch) -> tuple[Tensor, ...]:

@@ -73,6 +73,8 @@ class FlavourTagging(Tagging):
         return (*super().metrics_of(config), "origin_accuracy", "vertex_pair_efficiency", "vertex_pair_purity")
 
     def predictions(self, outputs: Any) -> dict[str, Tensor]:
+        if isinstance(outputs, Tensor):  # logits alone
+            return super().predictions(outputs)
         vertex_BP = found_vertices(outputs.same_vertex, outputs.tracks)
         slot_P = torch.arange(vertex_BP.shape[1], device=vertex_BP.device)
         # a component is named by its first track, and is a vertex if another track has that name

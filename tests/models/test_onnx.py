@@ -23,7 +23,10 @@ pytest.importorskip("onnxruntime")
 SLOTS = 12
 FIXED_SLOTS: set[str] = set()  # architectures whose graphs need jets padded to their slots
 # architectures that are not named are exported as configured by default
+SMALL_GN2 = {"width": 16, "output_width": 8, "num_layers": 1, "num_heads": 2, "hidden": 16, "head_sizes": (8,)}
 SMALLER = {
+    "gn2": SMALL_GN2,
+    "gn2x": SMALL_GN2,
     "part": {
         "embed_dims": (16,),
         "pair_embed_dims": (8,),
