@@ -110,9 +110,16 @@ class BlockOptions:
     drop_path: float = 0.0
 
 
+class RMSNorm(nn.RMSNorm):
+    """RMS norm in at least float32: autocast sees to that for layer norm only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(torch.promote_types(x.dtype, torch.float32)))
+
+
 def norm_of(version: int, width: int) -> nn.Module:
-    """Layer norm; in version 3 without centring and bias."""
-    return nn.RMSNorm(width) if version > 2 else nn.LayerNorm(width)
+    """Layer norm; in version 3 RMS norm, without centring and bias."""
+    return RMSNorm(width) if version > 2 else nn.LayerNorm(width)
 
 
 class Block(nn.Module):
