@@ -13,6 +13,8 @@ SMALLER = {
         "num_class_layers": 1,
     },
     "particlenet": {"num_neighbours": 7, "widths": ((32, 32, 32), (64, 64, 64)), "dense_width": 128},
+    "lorentznet": {"width": 24, "num_layers": 2},
+    "pelican": {"width": 25, "message_width": 15, "num_layers": 2},
 }
 
 
@@ -27,5 +29,5 @@ for _name in MODELS.names():
 
 
 def test_every_architecture_is_here():
-    assert {"efn", "hldnn", "part", "particlenet", "pfn"} <= set(MODELS.names())
+    assert {"efn", "hldnn", "lorentznet", "part", "particlenet", "pelican", "pfn"} <= set(MODELS.names())
     assert {f"Test_{name}" for name in MODELS.names()} <= set(globals())
