@@ -116,8 +116,9 @@ class PairsToPairs(nn.Module):
         coefs_Kcm = torch.einsum("ck,cm->kcm", self.map_in, self.mix_in)
         coefs_Kcm = coefs_Kcm + torch.einsum("mk,cm->kcm", self.map_out, self.mix_out)
         both_M2m = x_Mc @ torch.cat([coefs_Kcm[0], coefs_Kcm[1]], dim=-1)
-        plain_BNNm, turned_BNNm = pairs.padded(both_M2m).unflatten(1, (num_slots, num_slots)).chunk(2, dim=-1)
-        x_BNNc = pairs.padded(x_Mc).unflatten(1, (num_slots, num_slots))
+        both_BNN2m = pairs.padded(both_M2m).view(len(num_nodes_B), num_slots, num_slots, -1)
+        plain_BNNm, turned_BNNm = both_BNN2m.chunk(2, dim=-1)
+        x_BNNc = pairs.padded(x_Mc).view(len(num_nodes_B), num_slots, num_slots, -1)
         nodes_3BNm, jets_2Bm = self._of_nodes(x_BNNc, num_nodes_B, coefs_Kcm[2:])
         on_diagonal_BNm = nodes_3BNm[0] + jets_2Bm[0][:, None] + self.diagonal_bias
         out_BNNm = plain_BNNm + turned_BNNm.transpose(1, 2) + self.bias
@@ -166,7 +167,7 @@ class PairsToJet(nn.Module):
     def forward(self, x_Mc: Tensor, num_nodes_B: Tensor, pairs: Slots) -> Tensor:
         """Channels of jets (B, m) from those of pairs (M, c)."""
         num_slots = round(pairs.mask_BP.shape[1] ** 0.5)
-        x_BNNc = pairs.padded(x_Mc).unflatten(1, (num_slots, num_slots))
+        x_BNNc = pairs.padded(x_Mc).view(len(num_nodes_B), num_slots, num_slots, -1)
         total_Bc = x_BNNc.sum(dim=(1, 2)) / num_nodes_B[:, None] ** 2
         trace_Bc = x_BNNc.diagonal(dim1=1, dim2=2).sum(dim=-1) / num_nodes_B[:, None]
         sums_Bc2 = torch.stack([total_Bc, trace_Bc], dim=-1) * multiplicity_scale(num_nodes_B, self.alpha)

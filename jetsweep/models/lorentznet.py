@@ -78,7 +78,7 @@ class LorentzLayer(nn.Module):
         """Node scalars (B, N, D) and products of four-vectors (B, N, N) after the round."""
         num_nodes = h_BND.shape[1]
         message_MD = self._messages(h_BND, gram_BNN, pairs)
-        pooled_BND = pairs.padded(message_MD).unflatten(1, (num_nodes, num_nodes)).sum(dim=2)
+        pooled_BND = pairs.padded(message_MD).view(-1, num_nodes, num_nodes, h_BND.shape[2]).sum(dim=2)
         update_ND = self.node_in(nodes.rows(torch.cat([h_BND, pooled_BND, scalars_BNS.to(h_BND.dtype)], dim=-1)))
         update_ND = self.node_out(torch.relu(self.node_norm(update_ND, nodes.row_mask)))
         if self.vector_weight is not None:
@@ -89,7 +89,8 @@ class LorentzLayer(nn.Module):
     def _messages(self, h_BND: Tensor, gram_BNN: Tensor, pairs: Slots) -> Tensor:
         """Gated messages (M, D). The first layer is linear, so nodes go through their part of it before they pair."""
         width = h_BND.shape[-1]
-        own, other, products = self.edge_in.weight.split([width, width, 2], dim=1)
+        weight = self.edge_in.weight
+        own, other, products = weight[:, :width], weight[:, width : 2 * width], weight[:, 2 * width :]
         square_BN = gram_BNN.diagonal(dim1=1, dim2=2)
         distance_BNN = square_BN[:, :, None] + square_BN[:, None] - 2 * gram_BNN
         products_BE2 = psi(torch.stack([distance_BNN, gram_BNN], dim=-1)).flatten(1, 2)
@@ -112,8 +113,8 @@ class LorentzLayer(nn.Module):
 class LorentzNet(nn.Module):
     """LorentzNet, a function of the Minkowski products of constituents and beams.
 
-    Unlike the published code the mean over nodes leaves padding out, and the bound on the update of four-vectors acts on
-    its invariant weight rather than on components.
+    Unlike the published code the mean over nodes leaves padding out, and the bound on the update of four-vectors acts
+    on its invariant weight rather than on components.
 
     Parameters
     ----------

@@ -134,7 +134,13 @@ def check_boost_invariance(
 
 
 def check_lorentz_invariance(
-    network: Any, features: str, p4_BP4: Tensor, mask_BP: Tensor, rapidity: float = 0.5, seed: int = 0, atol: float = 1e-4
+    network: Any,
+    features: str,
+    p4_BP4: Tensor,
+    mask_BP: Tensor,
+    rapidity: float = 0.5,
+    seed: int = 0,
+    atol: float = 1e-4,
 ) -> None:
     """Raise if a rotation and a boost in directions drawn at random change the output.
 
@@ -170,7 +176,9 @@ def _lorentz_transformation(rapidity: float, seed: int) -> Tensor:
     boost_44[:3, :3] += (math.cosh(rapidity) - 1) * torch.outer(axis_3, axis_3)
     boost_44[:3, 3] = boost_44[3, :3] = math.sinh(rapidity) * axis_3
     boost_44[3, 3] = math.cosh(rapidity)
-    return boost_44 @ torch.block_diag(rotation_33, torch.ones(1, 1, dtype=torch.float64))
+    rotation_44 = torch.eye(4, dtype=torch.float64)
+    rotation_44[:3, :3] = rotation_33
+    return boost_44 @ rotation_44
 
 
 @contextmanager
