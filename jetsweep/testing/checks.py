@@ -133,6 +133,68 @@ def check_boost_invariance(
     _same(boosted, tagger(p4_BP4, mask_BP), atol, f"a boost by {rapidity} along the beam changes the output")
 
 
+def check_lorentz_invariance(
+    network: Any,
+    features: str,
+    p4_BP4: Tensor,
+    mask_BP: Tensor,
+    rapidity: float = 0.5,
+    seed: int = 0,
+    atol: float = 1e-4,
+) -> None:
+    """Raise if a rotation and a boost in directions drawn at random change the output.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Fixed four-vectors that it holds, a buffer ``references`` (S, 4), are transformed with the constituents.
+    features : str
+        Feature set.
+    p4_BP4 : Tensor, shape (B, P, 4), GeV
+    mask_BP : Tensor, shape (B, P), bool
+    rapidity : float
+        Of the boost.
+    seed : int
+        Of the directions.
+    atol : float
+    """
+    tagger = on_four_vectors(network, features)
+    before = tagger(p4_BP4, mask_BP)
+    matrix_44 = _lorentz_transformation(rapidity, seed)
+    with _transformed_references(network, matrix_44):
+        after = tagger((p4_BP4.double() @ matrix_44.T).to(p4_BP4.dtype), mask_BP)
+    _same(after, before, atol, f"a rotation and a boost by {rapidity} change the output")
+
+
+def _lorentz_transformation(rapidity: float, seed: int) -> Tensor:
+    """Boost after a rotation, both in directions drawn at random, as a matrix on (px, py, pz, E)."""
+    source = torch.Generator().manual_seed(seed)
+    rotation_33, _ = torch.linalg.qr(torch.randn(3, 3, generator=source, dtype=torch.float64))
+    rotation_33 = rotation_33 * torch.linalg.det(rotation_33)  # no mirror
+    axis_3 = F.normalize(torch.randn(3, generator=source, dtype=torch.float64), dim=0)
+    boost_44 = torch.eye(4, dtype=torch.float64)
+    boost_44[:3, :3] += (math.cosh(rapidity) - 1) * torch.outer(axis_3, axis_3)
+    boost_44[:3, 3] = boost_44[3, :3] = math.sinh(rapidity) * axis_3
+    boost_44[3, 3] = math.cosh(rapidity)
+    rotation_44 = torch.eye(4, dtype=torch.float64)
+    rotation_44[:3, :3] = rotation_33
+    return boost_44 @ rotation_44
+
+
+@contextmanager
+def _transformed_references(network: Any, matrix_44: Tensor) -> Iterator[None]:
+    """The network's fixed four-vectors, if it has any, transformed for a while."""
+    before = getattr(network, "references", None)
+    if before is None:
+        yield
+        return
+    network.references = (before.double() @ matrix_44.T).to(before.dtype)
+    try:
+        yield
+    finally:
+        network.references = before
+
+
 @contextmanager
 def _evaluating(network: Any) -> Iterator[None]:
     """Evaluation mode without gradients for a while."""

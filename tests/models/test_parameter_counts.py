@@ -54,6 +54,14 @@ def count(module):
         ("hldnn", 15, 1, {}, 133_381),
         # counted on a network of this description; the printed 1,499,585 hold moving statistics and an unpublished stem
         ("resnet", 3, 1, {}, 1_479_921),
+        ("lorentznet", 7, 2, {}, 224_072),
+        ("lorentznet", 8, 2, {"scalars": "features", "beams": False}, 227_096),
+        ("pelican", 7, 2, {}, 208_797),
+        ("pelican", 7, 2, {"width": 60, "message_width": 35}, 48_482),
+        ("pelican", 7, 2, {"width": 40, "message_width": 24}, 24_547),
+        ("pelican", 7, 2, {"width": 25, "message_width": 15}, 11_347),
+        ("pelican", 7, 2, {"width": 16, "message_width": 10}, 5_933),
+        ("pelican", 7, 2, {"width": 11, "message_width": 7}, 3_549),
     ],
 )
 def test_published_counts(name, num_features, num_classes, config, expected):
