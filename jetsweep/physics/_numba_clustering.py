@@ -1,17 +1,17 @@
 """Sequential clustering of one jet's constituents with its whole history, jitted.
 
-Generalised kt distances (arXiv:0802.1189) d_ij = min(pT_i^2p, pT_j^2p) ΔR_ij^2 / R^2 and d_iB = pT_i^2p: kt (p = 1, Catani
-et al. 1993, Ellis and Soper 1993), Cambridge/Aachen (p = 0) and anti-kt (p = -1). Without a beam (infinite R, distances
-not divided by it) every jet ends as one tree. The nearest neighbour in angle is kept for every particle (hep-ph/0512210), so
-n particles take O(n^2).
+Generalised kt distances (arXiv:0802.1189) d_ij = min(pT_i^2p, pT_j^2p) ΔR_ij^2 / R^2 and d_iB = pT_i^2p: kt (p = 1,
+Catani et al. 1993, Ellis and Soper 1993), Cambridge/Aachen (p = 0) and anti-kt (p = -1). Without a beam (infinite R,
+distances not divided by it) every jet ends as one tree. The nearest neighbour in angle is kept for every particle
+(hep-ph/0512210), so n particles take O(n^2).
 """
 
-# Arrays: n constituents, M = 2n - 1 nodes at most; four-vectors px, py, pz, E in GeV; frames pT (GeV), rapidity, azimuth.
+# Arrays: n constituents, M = 2n - 1 nodes at most; four-vectors px, py, pz, E in GeV; frames pT, rapidity, azimuth.
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 MAX_SUBJETS = 4
 
@@ -99,8 +99,8 @@ def cluster(p4, power, radius, winner_takes_all, vector, frame, children, parent
     parent : int64 array, shape (M,)
         Out: the node that this one was merged into; -1 if it went to the beam or is the last.
     step, distance : int64 and float64 arrays, shape (M,)
-        Out: when the node was merged or went to the beam, 0 to n - 1, and the distance of that step (GeV^2p; infinite for
-        the last one without a beam).
+        Out: when the node was merged or went to the beam, 0 to n - 1, and the distance of that step (GeV^2p;
+        infinite for the last one without a beam).
 
     Returns
     -------
@@ -194,10 +194,15 @@ def cluster_kt(p4, winner_takes_all):  # type: ignore[no-untyped-def]
     return distances, subjets
 
 
-@njit(cache=True, nogil=True, parallel=True)
-def cluster_all(values, offsets, power, radius, winner_takes_all, starts, vector, frame, children, parent, step, distance, num_nodes):  # type: ignore[no-untyped-def]
-    """Fill the histories of jets divided by `offsets` (B + 1,), that of each from `starts` (B + 1,) on."""
-    for jet in prange(len(offsets) - 1):
+@njit(cache=True, nogil=True)
+def cluster_all(  # type: ignore[no-untyped-def]
+    values, offsets, power, radius, winner_takes_all, starts, vector, frame, children, parent, step, distance, num_nodes
+):
+    """Fill the histories of jets divided by `offsets` (B + 1,), that of each from `starts` (B + 1,) on.
+
+    On one thread, without the interpreter's lock: numba's own threads must not be started by two loaders at once.
+    """
+    for jet in range(len(offsets) - 1):
         low, high = starts[jet], starts[jet + 1]
         num_nodes[jet] = cluster(
             values[offsets[jet] : offsets[jet + 1]],

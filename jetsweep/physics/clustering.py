@@ -86,7 +86,7 @@ class ClusterHistory:
         """Nodes that are there when so many are left; all constituents of jets that have no more.
 
         With a beam the jets that went to it before are not among them, as in the exclusive kt algorithm for hadron
-        collisions (Catani et al. 1993).
+        collisions (Catani et al. 1993). Cambridge/Aachen sends them there in any order: all d_iB are 1.
 
         Parameters
         ----------
@@ -170,7 +170,7 @@ def cluster(
     *,
     winner_takes_all: bool = False,
 ) -> ClusterHistory:
-    """Cluster every jet (or event) of a batch, in double precision, O(n^2) in its constituents, jets in parallel.
+    """Cluster every jet (or event) of a batch, in double precision, O(n^2) in its constituents.
 
     Parameters
     ----------
