@@ -72,6 +72,6 @@ def toy_inputs(
             label_B,
             num_features,
         )
-    extra_BPF = p4_BP4.new_zeros(num_jets, num_slots, len(COLUMNS[config.features]) - 4)
+    extra_BPF = p4_BP4.new_zeros(num_jets, num_slots, max(len(COLUMNS[config.features]) - 4, 0))
     preprocessing = Preprocessing(config.features, inputs, num_slots)
     return preprocessing.from_padded(p4_BP4, mask_BP, extra_BPF), label_B, num_features

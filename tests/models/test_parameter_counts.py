@@ -48,6 +48,8 @@ def count(module):
         ("efn", 2, 2, EXAMPLE, 56_630),
         ("efn", 2, 1, ATLAS_EFN, 959_251),
         ("hldnn", 15, 1, {}, 133_381),
+        ("lundnet", 5, 2, {}, 391_724),
+        ("lundnet", 3, 2, {"features": "lund3"}, 391_528),
     ],
 )
 def test_published_counts(name, num_features, num_classes, config, expected):
