@@ -226,7 +226,7 @@ def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], 
     from jetsweep.models._base import MODELS
     from jetsweep.models._features import Preprocessing
 
-    wanted = set()
+    wanted: set[tuple[tuple[str, ...], ...]] = set()
     for experiment in template.examples:
         model: Any = experiment.model
         network: Any = MODELS.get(model.name).network

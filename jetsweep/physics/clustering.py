@@ -232,5 +232,6 @@ def cluster(
         # jets that went to the beam left nodes unused
         place = np.arange(size) - np.repeat(starts[:-1], np.diff(starts))
         is_used = place < np.repeat(num_nodes, np.diff(starts))
-        p4, frame, children, parent, step, distance = (x[is_used] for x in history)
+        p4, frame, distance = p4[is_used], frame[is_used], distance[is_used]
+        children, parent, step = children[is_used], parent[is_used], step[is_used]
     return ClusterHistory(p4, frame, children, parent, step, distance, node_offsets, constituent_offsets)
