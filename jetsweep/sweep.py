@@ -217,26 +217,26 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
     spec = template.example.trial_spec()
     check_data(spec, dataset)
     check_start(spec, dataset.classes)
-    for constituents, scalars in _wanted_columns(template):
+    for constituents, scalars, groups in _wanted_columns(template):
         for split in dataset.splits:
-            dataset.require_columns(constituents, scalars)
+            dataset.require_columns(constituents, scalars, dict.fromkeys(groups, ()))
             dataset.ensure_derived(split, scalars)
     return dataset
 
 
-def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Constituent and scalar columns that the space's architectures want."""
+def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], ...]]:
+    """Constituent columns, scalar columns and further groups that the space's architectures want."""
     from jetsweep.models._base import MODELS
     from jetsweep.models._features import Preprocessing
     from jetsweep.tasks import TASKS
 
-    wanted = set()
+    wanted: set[tuple[tuple[str, ...], ...]] = set()
     for experiment in template.examples:
         model: Any = experiment.model
         network: Any = MODELS.get(model.name).network
         made = Preprocessing(model.features, network.inputs, experiment.data.max_constituents, model.jet_axis)
         of_task = TASKS.get(experiment.task.name).task.constituents
-        wanted.add(((*made.constituent_columns, *of_task), made.scalar_columns))
+        wanted.add(((*made.constituent_columns, *of_task), made.scalar_columns, tuple(made.group_columns)))
     return wanted
 
 

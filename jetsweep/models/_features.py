@@ -13,6 +13,8 @@ atlas7                  centred, rotated and flipped angles with logarithms of p
                         (arXiv:2407.20127), first 80 constituents, standardised on the training split
 aligned                 z = pT / sum pT and the angles of atlas7, of all constituents: what jet images are made of
 high-level              the fifteen jet variables of arXiv:2407.20127, standardised on the training split
+lund2 … lund5           two to five coordinates of each Cambridge/Aachen declustering, linked as a tree
+                        (arXiv:2012.08526); the loader clusters
 ======================  ==================================================================================
 """
 
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
+from jetsweep.models._lund import LUND_FEATURES, lund_group, lund_inputs
 from jetsweep.physics import fourvectors as kinematics
 from jetsweep.physics.high_level import HIGH_LEVEL_NAMES
 
@@ -43,7 +46,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "atlas7": P4,
     "aligned": P4,
     "high-level": (),
-}
+} | dict.fromkeys(LUND_FEATURES, ())
 """Constituent columns that each feature set reads."""
 
 NUM_FEATURES = {
@@ -57,6 +60,7 @@ NUM_FEATURES = {
     "aligned": 3,
     "high-level": 15,
 }
+NUM_FEATURES |= {name: len(columns) for name, columns in LUND_FEATURES.items()}
 ATLAS_CONSTITUENTS = 80
 HIGH_LEVEL_DIVISORS = {"split12": 1e3, "split23": 1e3, "ecf1": 1e3, "qw": 1e3, "ecf2": 1e6, "ecf3": 1e9}
 """GeV, GeV^2 and GeV^3 to TeV, TeV^2 and TeV^3, as the published networks scale their inputs."""
@@ -72,7 +76,7 @@ class Preprocessing(nn.Module):
     inputs : tuple of str
         Names of the tensors the network wants: ``features`` (B, P, F), ``mask`` (B, P), ``p4`` (B, P, 4) GeV,
         ``points`` (B, P, 2), ``z`` (B, P), ``angles`` (B, P, 2), ``jet_features`` (B, F), ``track_mask`` (B, P),
-        ``flow`` (B, P, 6).
+        ``flow`` (B, P, 6), ``neighbours`` (B, P, 3).
     max_constituents : int
         Number of slots P; constituents beyond are cut.
     jet_axis : "sum" or "stored"
@@ -89,7 +93,9 @@ class Preprocessing(nn.Module):
         if features not in COLUMNS:
             raise ValueError(f"expected one of the feature sets {', '.join(COLUMNS)}, found {features!r}")
         of_the_jet = features == "high-level"
-        if of_the_jet != ("jet_features" in inputs) or ("track_mask" in inputs and features != "tracks"):
+        is_tree = features in LUND_FEATURES
+        lacks_tracks = "track_mask" in inputs and features != "tracks"
+        if of_the_jet != ("jet_features" in inputs) or is_tree != ("neighbours" in inputs) or lacks_tracks:
             raise ValueError(
                 f"the feature set {features!r} does not provide what the network asks for: {', '.join(inputs)}"
             )
@@ -111,6 +117,11 @@ class Preprocessing(nn.Module):
         return COLUMNS[self.features]
 
     @property
+    def group_columns(self) -> dict[str, tuple[str, ...]]:
+        """Groups beside `constituents` that a batch must carry, with the children that are named."""
+        return {"lund": ()} if self.features in LUND_FEATURES else {}
+
+    @property
     def scalar_columns(self) -> tuple[str, ...]:
         """Scalars that a batch must carry."""
         if self.features == "high-level":
@@ -121,6 +132,8 @@ class Preprocessing(nn.Module):
         """Tensors by name, exactly those of `inputs`."""
         if self.features == "high-level":
             return {"jet_features": self._standardise(self._high_level(batch))}
+        if self.features in LUND_FEATURES:
+            return lund_inputs(self.features, batch.groups["lund"], self.max_constituents)
         x_BPF, mask_BP = self._padded(batch)
         return self.from_padded(x_BPF[..., :4], mask_BP, x_BPF[..., 4:], self._stored_axis(batch))
 
@@ -138,6 +151,8 @@ class Preprocessing(nn.Module):
         axis_B4 : Tensor, shape (B, 4), optional
             Stored jet (pT, eta, phi, energy); the constituents' sum if not given.
         """
+        if self.features in LUND_FEATURES:
+            return lund_inputs(self.features, lund_group(p4_BP4, mask_BP), self.max_constituents)
         p4_BP4 = torch.where(mask_BP[..., None], p4_BP4, 0.0)
         extra_BPF = p4_BP4[..., :0] if extra_BPF is None else torch.where(mask_BP[..., None], extra_BPF, 0.0)
         derived = self._derive(p4_BP4, mask_BP, extra_BPF, axis_B4)

@@ -22,6 +22,8 @@ from jetsweep.models._features import Preprocessing
 Tagger = Callable[[Tensor, Tensor], Tensor]
 OF_THE_JET = ("jet_features",)
 """Tensors without a dimension of slots."""
+SLOT_NUMBERS = {"neighbours"}
+"""Tensors that name slots of their own jet."""
 
 
 def on_four_vectors(network: Any, features: str) -> Tagger:
@@ -43,6 +45,10 @@ def check_permutation_invariance(
     mask_BP = tensors["mask"]
     order_BP = torch.rand(mask_BP.shape, generator=torch.Generator().manual_seed(seed)).argsort(dim=1)
     shuffled = {name: _take(x, order_BP) if name not in OF_THE_JET else x for name, x in tensors.items()}
+    for name in SLOT_NUMBERS & tensors.keys():
+        new_BP, old = order_BP.argsort(dim=1), shuffled[name]
+        new = new_BP.gather(1, old.clamp(min=0).flatten(1)).view_as(old)
+        shuffled[name] = torch.where(old >= 0, new, old)
     with _evaluating(network):
         _same(network(**shuffled), network(**tensors), atol, "the order of constituents changes the output")
 
@@ -214,6 +220,8 @@ def _take(x: Tensor, order_BP: Tensor) -> Tensor:
 def _widen(x: Tensor, extra: int, junk: float, mask_BP: Tensor) -> Tensor:
     if x.dtype == torch.bool:
         return F.pad(x, (0, extra), value=False)
+    if not x.dtype.is_floating_point:
+        junk = 0 if math.isnan(junk) else int(junk)
     wide = F.pad(x, (0, 0) * (x.dim() - 2) + (0, extra), value=junk)
     return torch.where(mask_BP.view(*mask_BP.shape, *[1] * (x.dim() - 2)), wide, junk)
 

@@ -220,7 +220,8 @@ class ModelContract:
 
 
 def _with_junk(x: Tensor, mask_BP: Tensor) -> Tensor:
-    """Not-a-number in every empty slot."""
+    """Not-a-number in every empty slot; 0, a slot that may be real, where integers name slots."""
     if x.dtype == torch.bool:
         return x
-    return torch.where(mask_BP.view(*mask_BP.shape, *[1] * (x.dim() - 2)), x, torch.nan)
+    junk = torch.nan if x.dtype.is_floating_point else 0
+    return torch.where(mask_BP.view(*mask_BP.shape, *[1] * (x.dim() - 2)), x, junk)

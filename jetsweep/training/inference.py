@@ -166,6 +166,7 @@ def _loader(
         batch_size or spec.training.eval_batch_size,
         constituents=(*preprocessing.constituent_columns, *targets),
         scalars=tuple(dict.fromkeys((*preprocessing.scalar_columns, *task.scalars))),
+        groups=preprocessing.group_columns,
         max_constituents=spec.data.max_constituents,
         pin_memory=world.device.type == "cuda",
     )

@@ -338,6 +338,7 @@ def _loader(
         batch_size or spec.training.eval_batch_size,
         constituents=(*model.preprocessing.constituent_columns, *task.constituents),
         scalars=tuple(dict.fromkeys((*model.preprocessing.scalar_columns, *task.scalars))),
+        groups=model.preprocessing.group_columns,
         shuffle=training,
         seed=spec.seed,
         rank=world.rank,

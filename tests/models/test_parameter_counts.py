@@ -62,6 +62,8 @@ def count(module):
         ("pelican", 7, 2, {"width": 25, "message_width": 15}, 11_347),
         ("pelican", 7, 2, {"width": 16, "message_width": 10}, 5_933),
         ("pelican", 7, 2, {"width": 11, "message_width": 7}, 3_549),
+        ("lundnet", 5, 2, {}, 391_724),
+        ("lundnet", 3, 2, {"features": "lund3"}, 391_528),
     ],
 )
 def test_published_counts(name, num_features, num_classes, config, expected):
