@@ -8,5 +8,18 @@ from jetsweep.metrics.classification import (
     one_vs_one_auc,
     roc_curve,
 )
+from jetsweep.metrics.systematics import ATLAS_TOP_TAGGING, Sample, Scheme, Systematics, measure
 
-__all__ = ["RocCurve", "accuracy", "auc", "background_rejection", "one_vs_one_auc", "roc_curve"]
+__all__ = [
+    "ATLAS_TOP_TAGGING",
+    "RocCurve",
+    "Sample",
+    "Scheme",
+    "Systematics",
+    "accuracy",
+    "auc",
+    "background_rejection",
+    "measure",
+    "one_vs_one_auc",
+    "roc_curve",
+]
