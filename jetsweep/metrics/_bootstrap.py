@@ -61,7 +61,9 @@ class Sample:
             filled = [np.full(len(s.pt), default) if x is None else x for s, x in zip((self, other), parts)]
             return np.concatenate(filled)
 
-        columns = [np.concatenate([getattr(s, n) for s in (self, other)]) for n in ("score", "is_signal", "pt", "event")]
+        columns = [
+            np.concatenate([getattr(s, n) for s in (self, other)]) for n in ("score", "is_signal", "pt", "event")
+        ]
         return Sample(*columns, None, both("weight", 1.0), both("family", 0).astype(np.uint32))
 
     def weighted(self, index: int, signal: bool | None) -> Sample:

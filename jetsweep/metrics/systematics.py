@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -225,7 +226,7 @@ class Systematics:
     def bins(self) -> tuple[str, ...]:
         """Names of the K entries."""
         edges = self.scheme.edges
-        return ("inclusive", *(f"{low:g}-{high:g}" for low, high in zip(edges, edges[1:])))
+        return ("inclusive", *(f"{low:g}-{high:g}" for low, high in pairwise(edges)))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -291,7 +292,10 @@ def measure(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ValueError(f"no uncertainty can be measured ({reasons})")
     shared = {
-        name: _shared_events(name, samples[name], nominal) for g in groups for name in g.samples if name in scheme.paired
+        name: _shared_events(name, samples[name], nominal)
+        for g in groups
+        for name in g.samples
+        if name in scheme.paired
     }
     wanted = list(dict.fromkeys([Measurement(NOMINAL), *(m for group in groups for m in group.measurements)]))
     edges, measured = np.asarray(scheme.edges), {}

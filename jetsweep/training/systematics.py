@@ -90,7 +90,12 @@ def measure_systematics(
 
 
 def _scored(
-    loaded: LoadedModel, task: Tagging, dataset: Dataset, split: str, device: torch.device | None, batch_size: int | None
+    loaded: LoadedModel,
+    task: Tagging,
+    dataset: Dataset,
+    split: str,
+    device: torch.device | None,
+    batch_size: int | None,
 ) -> Sample:
     """Jets of the task's signal and background with their scores."""
     table = _columns(dataset, split)

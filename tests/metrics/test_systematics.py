@@ -180,7 +180,7 @@ def test_missing_samples_and_other_events():
                            "dipole": nominal}, replicas=2)  # fmt: skip
     assert set(lone.left_out) == {"cluster", "track", "signal_model"}
     assert set(lone.uncertainty) == {"background_model", "scale", "total"}
-    with pytest.raises(ValueError, match="'cluster': the sample 'esdown' is missing, .* found esup, cer, cpos"):
+    with pytest.raises(ValueError, match=r"'cluster': the sample 'esdown' is missing, .* found esup, cer, cpos"):
         measure(ATLAS, {NOMINAL: nominal, "esup": nominal, "cer": nominal, "cpos": nominal})
     strange = changed(nominal, event=nominal.event + 1)
     with pytest.raises(ValueError, match="the varied sample 'esup' and the nominal one have no event number in common"):

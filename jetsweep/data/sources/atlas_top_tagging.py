@@ -127,6 +127,7 @@ class AtlasTopTaggingSource(FileSource):
             "generator": "ATLAS full detector simulation, 13 TeV, anti-kt R = 1.0 flow objects, as published",
             "jet_scalars": "as stored: calibrated, and not recomputed in the varied sets",
             "splits": "train_nominal by event number: 9 mod 10 is val, other numbers train",
+            "weights_required": True,
             "weight": "training weight of train and val, 1 in the other splits",
             "shower_weights": f"list of {NUM_SHOWER_WEIGHTS} of the nominal sets, the first is nominal; else null",
         }

@@ -120,7 +120,9 @@ def test_missing_files_say_where_to_put_them(tmp_path, refused, plain):
     refused(missing, sets=["train_nominal", "esdown"])
     refused(f"put train_nominal_004.h5.gz, from {URL}", numbers=[0, 4])
     refused("there is no set 'esupp'; there are train_nominal, test_nominal, esup", sets=["esupp"])
-    with pytest.raises(DataError, match=r"put train_nominal_000\.h5\.gz, from .* name that folder with the option path"):
+    with pytest.raises(
+        DataError, match=r"put train_nominal_000\.h5\.gz, from .* name that folder with the option path"
+    ):
         make_dataset("atlas-top-tagging", tmp_path / "out")
     plain.unlink()
     refused("in holds no files of atlas-top-tagging: expected train_nominal_000")
@@ -149,9 +151,12 @@ def test_units_are_told_apart(plain, refused):
         ({"training_weights": lambda x: x * 0}, "training_weights are all zero"),
         ({"training_weights": lambda x: -x}, r"60 of 60 are negative or not finite, the first is -"),
         ({"training_weights": lambda x: x * np.nan}, r"60 of 60 are negative or not finite, the first is nan"),
-        ({"training_weights": None}, r"1 of 25 datasets are missing, the first is training_weights; found EventInfo"),
+        ({"training_weights": None}, r"1 of 28 datasets are missing, the first is training_weights; found EventInfo"),
         ({"labels": lambda x: x + 1}, r"labels holds \[1, 2\], expected 0 and 1"),
-        ({"EventInfo_mcEventNumber": lambda x: x * 10}, "60 event numbers do not belong to the split 'train', .* no mult"),
+        (
+            {"EventInfo_mcEventNumber": lambda x: x * 10},
+            "60 event numbers do not belong to the split 'train', .* no mult",
+        ),
         ({"EventInfo_mcEventWeights": lambda x: x[:, :5]}, r"Weights has the shape \(60, 5\), expected \(60, 27\)"),
         ({"fjet_pt": lambda x: x[:50]}, r"fjet_pt has the shape \(50,\), expected \(60,\)"),
         ({"fjet_clus_E": lambda x: x / 2}, r"E >= \|p\| holds for .* of the constituents only, expected fjet_clus_E"),
