@@ -56,15 +56,18 @@ class Sample:
     def joined(self, other: Sample) -> Sample:
         """Jets of both; event weights are dropped."""
 
-        def both(name: str, default: float) -> Array:
-            parts = [getattr(s, name) for s in (self, other)]
-            filled = [np.full(len(s.pt), default) if x is None else x for s, x in zip((self, other), parts)]
-            return np.concatenate(filled)
+        def both(name: str, default: float = 0.0) -> Array:
+            parts = [(s, getattr(s, name)) for s in (self, other)]
+            return np.concatenate([np.full(len(s.pt), default) if x is None else x for s, x in parts])
 
-        columns = [
-            np.concatenate([getattr(s, n) for s in (self, other)]) for n in ("score", "is_signal", "pt", "event")
-        ]
-        return Sample(*columns, None, both("weight", 1.0), both("family", 0).astype(np.uint32))
+        return Sample(
+            score=both("score"),
+            is_signal=both("is_signal"),
+            pt=both("pt"),
+            event=both("event"),
+            weight=both("weight", 1.0),
+            family=both("family").astype(np.uint32),
+        )
 
     def weighted(self, index: int, signal: bool | None) -> Sample:
         """Jets with the weights w_index / w_0: of the signal (True), of the background (False), or all (None).

@@ -243,7 +243,7 @@ class Systematics:
         rows: list[dict[str, float | int | str]] = []
         for i, name in enumerate(self.bins):
             row: dict[str, float | int | str] = {"pt": name, "jets": int(self.num_jets[i])}
-            row |= {"rejection": float(self.rejection[i]), "rejection_error": float(self.rejection_error[i])}
+            row["rejection"], row["rejection_error"] = float(self.rejection[i]), float(self.rejection_error[i])
             for group in self.uncertainty:
                 row[group] = float(self.uncertainty[group][i])
                 row[f"{group}_error"] = float(self.uncertainty_error[group][i])
@@ -298,7 +298,8 @@ def measure(
         if name in scheme.paired
     }
     wanted = list(dict.fromkeys([Measurement(NOMINAL), *(m for group in groups for m in group.measurements)]))
-    edges, measured = np.asarray(scheme.edges), {}
+    edges = np.asarray(scheme.edges)
+    measured: dict[Measurement, Array] = {}
     for done, what in enumerate(wanted):
         measured[what] = rejections(_assembled(what, samples, scheme), edges, scheme.efficiency, replicas, seed)
         if progress is not None:
@@ -325,7 +326,8 @@ def _half_open(edges: Array) -> Array:
 
 def _measurable(scheme: Scheme, samples: Mapping[str, Sample]) -> tuple[tuple[Group, ...], dict[str, str]]:
     """Groups with all they need; those with nothing are left out, those with a part are an error."""
-    groups, left_out = [], {}
+    groups: list[Group] = []
+    left_out: dict[str, str] = {}
     for group in scheme.groups:
         missing = [name for name in group.samples if name not in samples]
         if missing and len(missing) < len(group.samples):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,10 +35,10 @@ def _shown(found: Systematics) -> np.ndarray:
     return np.arange(measured[-1] + 1 if len(measured) else 0)
 
 
-def _steps(axes: Axes, edges: np.ndarray, low: np.ndarray, high: np.ndarray, **style: object) -> None:
+def _steps(axes: Axes, edges: np.ndarray, low: np.ndarray, high: np.ndarray, **style: Any) -> None:
     """Fill between two step functions; bins without a number stay empty."""
     x = np.repeat(edges, 2)[1:-1]
-    axes.fill_between(x, np.repeat(low, 2), np.repeat(high, 2), lw=0, **style)  # type: ignore[arg-type]
+    axes.fill_between(x, np.repeat(low, 2), np.repeat(high, 2), lw=0, **style)
 
 
 def _rejection_figure(found: Systematics, label: str) -> Figure:

@@ -104,7 +104,10 @@ def _sample(name: str, number: int, size: int, seed: int, scale: float | None) -
     width = MODEL_WIDTH.get(name, 1.0)
     jets = _moved(jets, factor_B, width)
     event_B = 10 * (number * size + np.arange(size)) + (1 + np.arange(size) % 9 if name == "train_nominal" else 0)
-    extra = {"EventInfo_mcEventNumber": event_B.astype(np.int32), "labels": jets.label.astype(np.int64)}
+    extra: dict[str, np.ndarray] = {
+        "EventInfo_mcEventNumber": event_B.astype(np.int32),
+        "labels": jets.label.astype(np.int64),
+    }
     if not is_one_class:
         weights = _shower_weights(jets, rng)
         if name.endswith("nominal"):

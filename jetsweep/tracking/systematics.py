@@ -28,6 +28,7 @@ def write_systematics(folder: Path, found: Systematics, about: Mapping[str, str]
         If it cannot be written.
     """
     rows = found.rows()
+    bins = [{name: _finite(value) for name, value in row.items()} for row in rows]
     content = {
         **about,
         "scheme": found.scheme.name,
@@ -36,13 +37,13 @@ def write_systematics(folder: Path, found: Systematics, about: Mapping[str, str]
         "left_out": found.left_out,
         "warnings": list(found.warnings),
         "shared_events": found.shared_events,
-        "bins": [{name: _finite(value) for name, value in row.items()} for row in rows],
+        "bins": bins,
     }
     write_file(folder / "systematics.json", json.dumps(content, indent=1).encode())
     text = io.StringIO()
     table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     table.writeheader()
-    table.writerows(content["bins"])  # type: ignore[arg-type]
+    table.writerows(bins)
     write_file(folder / "systematics.csv", text.getvalue().encode())
     figures.save(systematics_figures(found, about["model"]), folder)
 

@@ -38,5 +38,7 @@ def test_training_without_them_is_refused(atlas_spec, tmp_path):
 
     dataset = open_dataset(tmp_path / "data")
     check_data(atlas_spec(), dataset)
-    with pytest.raises(DataError, match=r"trained with their weights only, expected task.use_weights: true, found False"):
+    with pytest.raises(
+        DataError, match=r"trained with their weights only, expected task.use_weights: true, found False"
+    ):
         check_data(atlas_spec(use_weights=False), dataset)

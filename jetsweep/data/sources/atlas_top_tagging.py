@@ -301,7 +301,12 @@ def _open(path: Path) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="jetsweep-") as folder:
         unpacked = Path(folder, path.stem)
         with reading(path, "gzip"), gzip.open(path, "rb") as source, unpacked.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+            try:
+                shutil.copyfileobj(source, target, 1 << 20)
+            except OSError as error:
+                if error.errno is None:  # the file's fault, not the disk's
+                    raise
+                raise DataError(f"{path} cannot be unpacked in {tempfile.gettempdir()}: {error.strerror}") from error
         with reading(path, "HDF5"):
             file = h5py.File(unpacked, "r")
         with file:
