@@ -237,9 +237,14 @@ def check_data(spec: TrialSpec, dataset: Dataset) -> None:
     Raises
     ------
     DataError
-        If a split is missing or empty, or lacks what the task needs.
+        If a split is missing or empty, or lacks what the task needs; or weights that the source demands are not used.
     """
     task = build_task(spec.task, dataset.classes)
+    if dataset.manifest.provenance.get("weights_required") and not getattr(spec.task, "use_weights", False):
+        raise DataError(
+            f"{dataset.path}: jets of {dataset.manifest.source} are trained with their weights only, expected "
+            f"task.use_weights: true, found {getattr(spec.task, 'use_weights', 'a task without weights')}"
+        )
     wanted = {"train" if stream == "main" else stream for stream in task.streams} | {"val"}
     for split in sorted(wanted | ({"test"} & set(dataset.splits))):
         num_jets, counts = dataset.num_rows(split), dataset.class_counts(split)
