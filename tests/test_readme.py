@@ -24,7 +24,7 @@ def blocks(language):
 
 
 def test_every_model_and_source_has_a_row():
-    rows = re.findall(r"^\| `([a-z-]+)` \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|", README, re.MULTILINE)
     assert set(list_models()) | set(SOURCES.names()) == set(rows)
 
 
