@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch, Ragged
+from jetsweep.errors import JetsweepError
 from jetsweep.tasks._base import Task, build_task
 from jetsweep.training.checkpoint import LoadedModel
 
@@ -45,6 +46,11 @@ class PaddedModel(nn.Module):
     ----------
     loaded : LoadedModel
 
+    Raises
+    ------
+    JetsweepError
+        If the network reads what is derived from the constituents outside the graph.
+
     Attributes
     ----------
     columns : tuple of str
@@ -58,6 +64,12 @@ class PaddedModel(nn.Module):
     def __init__(self, loaded: LoadedModel) -> None:
         super().__init__()
         self.network_name = loaded.spec.model.name
+        derived = tuple(loaded.model.preprocessing.group_columns)
+        if derived:
+            raise JetsweepError(
+                f"{self.network_name} cannot be written as ONNX: its inputs ({', '.join(derived)}) are computed "
+                "from the jets on the host"
+            )
         self.model = loaded.model
         self.task: Task = build_task(loaded.spec.task, loaded.classes)
         self.columns = loaded.model.preprocessing.constituent_columns

@@ -26,6 +26,7 @@ import math
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
@@ -345,13 +346,14 @@ def aligned_angles(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
     eta_BP, phi_BP = kinematics.eta(p4_BP4), kinematics.phi(p4_BP4)
     eta_BP = eta_BP - eta_BP[:, :1]
     phi_BP = kinematics.delta_phi(phi_BP, phi_BP[:, :1])
-    if p4_BP4.shape[1] > 1:
-        angle_B1 = torch.atan2(phi_BP[:, 1:2], eta_BP[:, 1:2]) + math.pi / 2
-        angle_B1 = torch.where(mask_BP[:, 1:2], angle_B1, 0.0)
-        cos, sin = torch.cos(angle_B1), torch.sin(angle_B1)
-        eta_BP, phi_BP = eta_BP * cos + phi_BP * sin, phi_BP * cos - eta_BP * sin
-    if p4_BP4.shape[1] > 2:
-        eta_BP = torch.where(mask_BP[:, 2:3] & (eta_BP[:, 2:3] < 0), -eta_BP, eta_BP)
+    # three slots at least, so that a graph whose number of slots is free needs no branches
+    real_BS = F.pad(mask_BP, (0, 3), value=False)
+    second_B1, third_B1 = real_BS[:, 1:2], real_BS[:, 2:3]
+    angle_B1 = torch.atan2(F.pad(phi_BP, (0, 3))[:, 1:2], F.pad(eta_BP, (0, 3))[:, 1:2]) + math.pi / 2
+    angle_B1 = torch.where(second_B1, angle_B1, 0.0)
+    cos, sin = torch.cos(angle_B1), torch.sin(angle_B1)
+    eta_BP, phi_BP = eta_BP * cos + phi_BP * sin, phi_BP * cos - eta_BP * sin
+    eta_BP = torch.where(third_B1 & (F.pad(eta_BP, (0, 3))[:, 2:3] < 0), -eta_BP, eta_BP)
     return torch.where(mask_BP[..., None], torch.stack([eta_BP, phi_BP], dim=-1), 0.0)
 
 

@@ -69,9 +69,10 @@ class DNN(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Logits, shape (B, C), of `features` (B, P, F) where `mask` (B, P) is True, slots in descending pT."""
-        # a negative width cuts
-        more = self.num_constituents - mask.shape[1]
-        mask_BS, features = F.pad(mask, (0, more), value=False), F.pad(features, (0, 0, 0, more))
+        # whatever P is, S slots come out; a graph whose P is free can hold this
+        size = self.num_constituents
+        mask_BS = F.pad(mask, (0, size), value=False)[:, :size]
+        features = F.pad(features, (0, 0, 0, size))[:, :size]
         mask_BD = mask_BS[..., None].expand_as(features).flatten(1)
         x_BD = torch.where(mask_BD, features.flatten(1), 0.0)
         x_BD = torch.where(mask_BD, self.input_norm(x_BD, mask_BD), 0.0)

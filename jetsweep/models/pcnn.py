@@ -109,7 +109,7 @@ class PCNN(nn.Module):
     def forward(self, features: Tensor, p4: Tensor, mask: Tensor) -> Tensor:
         """Logits, shape (B, C), of `features` (B, P, F), in the order of the pT of `p4` (B, P, 4), `mask` (B, P)."""
         pt_BP = torch.where(mask, kinematics.pt(p4), -torch.inf)
-        order_BP = pt_BP.argsort(dim=1, descending=True, stable=True)
+        order_BP = pt_BP.argsort(dim=1, descending=True)
         features = features.gather(1, order_BP[..., None].expand_as(features))
         mask, features = cut_empty_slots(mask.gather(1, order_BP), features)
         slots = Slots(mask)

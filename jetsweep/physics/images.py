@@ -7,12 +7,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+EDGE = 1e-6
+"""Radians below an edge that still belong to the pixel above it."""
+
 
 def jet_images(angles_BP2: Tensor, weight_BP: Tensor, num_pixels: int = 64, half_width: float = 2.0) -> Tensor:
     """Square images of jets, shape (B, S, S): each constituent adds its weight to the pixel that it points at.
 
-    Row 0 is the lowest phi', column 0 the lowest eta'. A pixel holds its lower edge, the last also its upper one.
-    Constituents outside the image are dropped, see `outside_image`; empty slots enter with weight 0.
+    Row 0 is the lowest phi', column 0 the lowest eta'. A pixel holds its lower edge (and `EDGE` below it), the last
+    also its upper one. Constituents outside the image are dropped, see `outside_image`; empty slots enter with weight 0.
 
     Parameters
     ----------
@@ -25,7 +28,8 @@ def jet_images(angles_BP2: Tensor, weight_BP: Tensor, num_pixels: int = 64, half
     half_width : float
         The image covers [-half_width, half_width] in both directions.
     """
-    place_BP2 = ((angles_BP2 + half_width) * (num_pixels / (2 * half_width))).clamp(0, num_pixels - 1).long()
+    # aligned jets have constituents on the edge at 0 up to rounding, which must not decide
+    place_BP2 = ((angles_BP2 + (half_width + EDGE)) * (num_pixels / (2 * half_width))).clamp(0, num_pixels - 1).long()
     column_BP, row_BP = place_BP2.unbind(dim=-1)
     weight_BP = torch.where(outside_image(angles_BP2, half_width), 0.0, weight_BP)
     image_BS = weight_BP.new_zeros(len(weight_BP), num_pixels * num_pixels)

@@ -175,8 +175,7 @@ class FileSource(Source):
             median = float(np.median(jets.scalars["jet_pt"]))
             if not low < median < high:
                 raise DataError(
-                    f"{path}: the median jet pT is {median:.4g}, expected {low:g} to {high:g} GeV; "
-                    f"{self.unit_question}"
+                    f"{path}: the median jet pT is {median:.4g}, expected {low:g} to {high:g} GeV; {self.unit_question}"
                 )
         return jets
 
