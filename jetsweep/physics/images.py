@@ -15,7 +15,8 @@ def jet_images(angles_BP2: Tensor, weight_BP: Tensor, num_pixels: int = 64, half
     """Square images of jets, shape (B, S, S): each constituent adds its weight to the pixel that it points at.
 
     Row 0 is the lowest phi', column 0 the lowest eta'. A pixel holds its lower edge (and `EDGE` below it), the last
-    also its upper one. Constituents outside the image are dropped, see `outside_image`; empty slots enter with weight 0.
+    also its upper one. Constituents outside the image are dropped, see `outside_image`; empty slots enter with
+    weight 0.
 
     Parameters
     ----------
