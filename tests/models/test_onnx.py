@@ -21,7 +21,7 @@ from jetsweep.training.config import TrialSpec
 pytest.importorskip("onnxruntime")
 
 SLOTS = 12
-FIXED_SLOTS: set[str] = set()  # architectures whose graphs need jets padded to their slots
+FIXED_SLOTS = {"pelican"}  # architectures whose graphs need jets padded to their slots
 # architectures that are not named are exported as configured by default
 SMALL_GN2 = {"width": 16, "output_width": 8, "num_layers": 1, "num_heads": 2, "hidden": 16, "head_sizes": (8,)}
 COMPUTED_ON_THE_HOST = {"lundnet"}
@@ -31,7 +31,7 @@ SMALLER = {
     "lorentznet": {"width": 8, "num_layers": 1},
     "particlenet-lite": {"num_neighbours": 4, "widths": ((8, 8), (8, 8)), "dense_width": 8},
     "pcnn": {"stem_width": 8, "widths": (8, 8), "units_per_stage": 1, "dense_width": 8},
-    "pelican": {"width": 8, "message_width": 5, "num_layers": 1},
+    "pelican": {"width": 14, "message_width": 5, "num_layers": 1},
     "resnet": {"num_pixels": 16, "num_blocks": (1, 1), "base_width": 4},
     "gn2": SMALL_GN2,
     "gn2x": SMALL_GN2,
