@@ -1,8 +1,8 @@
 """Sums over constituents of products of weights and angles, compiled once for a set of graphs.
 
-Vertices of a graph are eliminated one by one, that with the fewest neighbours first. With one neighbour this is a matrix
-times a vector, with two a product of matrices: every graph that can be drawn without K4 inside, so all with at most
-five edges, costs P^3 at most. Equal intermediate results of different graphs are computed once.
+Vertices of a graph are eliminated one by one, that with the fewest neighbours first. With one neighbour this is a
+matrix times a vector, with two a product of matrices: a graph without K4 inside, so every one with at most five edges,
+costs P^3 at most. Equal intermediate results of different graphs are computed once.
 """
 
 # Shapes: B jets, P constituent slots, G graphs.
