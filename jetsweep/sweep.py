@@ -208,30 +208,35 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
     from jetsweep._progress import progress_of_jets
     from jetsweep.data.config import prepare
     from jetsweep.data.verify import check_shards
+    from jetsweep.training.init_from import check_start
     from jetsweep.training.run import check_data
 
     with progress_of_jets("Making jets", console) as show:
         dataset = prepare(template.example.data, data_root, show)
     check_shards(dataset)  # reads every file once, as each epoch of each trial will
-    check_data(template.example.trial_spec(), dataset)
-    for constituents, scalars in _wanted_columns(template):
+    spec = template.example.trial_spec()
+    check_data(spec, dataset)
+    check_start(spec, dataset.classes)
+    for constituents, scalars, groups in _wanted_columns(template):
         for split in dataset.splits:
-            dataset.require_columns(constituents, scalars)
+            dataset.require_columns(constituents, scalars, dict.fromkeys(groups, ()))
             dataset.ensure_derived(split, scalars)
     return dataset
 
 
-def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Constituent and scalar columns that the space's architectures want."""
+def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], ...]]:
+    """Constituent columns, scalar columns and further groups that the space's architectures want."""
     from jetsweep.models._base import MODELS
     from jetsweep.models._features import Preprocessing
+    from jetsweep.tasks import TASKS
 
-    wanted = set()
+    wanted: set[tuple[tuple[str, ...], ...]] = set()
     for experiment in template.examples:
         model: Any = experiment.model
         network: Any = MODELS.get(model.name).network
         made = Preprocessing(model.features, network.inputs, experiment.data.max_constituents, model.jet_axis)
-        wanted.add((made.constituent_columns, made.scalar_columns))
+        of_task = TASKS.get(experiment.task.name).task.constituents
+        wanted.add(((*made.constituent_columns, *of_task), made.scalar_columns, tuple(made.group_columns)))
     return wanted
 
 

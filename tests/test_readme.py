@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from jetsweep.cli.main import app
@@ -13,6 +14,7 @@ from jetsweep.experiment import load_experiment
 from jetsweep.experiment.points import resolve_point
 from jetsweep.experiment.sampling import sample
 from jetsweep.models import list_models
+from jetsweep.training.config import TrainingConfig
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -22,12 +24,12 @@ def blocks(language):
 
 
 def test_every_model_and_source_has_a_row():
-    rows = re.findall(r"^\| `([a-z-]+)` \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|", README, re.MULTILINE)
     assert set(list_models()) | set(SOURCES.names()) == set(rows)
 
 
 def test_the_experiment_file_is_right(tmp_path):
-    text, _ = blocks("yaml")
+    text, *_ = blocks("yaml")
     (tmp_path / "example.yaml").write_text(text)
     template = load_experiment(tmp_path / "example.yaml")
     assert set(template.space) == {
@@ -39,12 +41,19 @@ def test_the_experiment_file_is_right(tmp_path):
 
 
 def test_the_search_example_is_right(tmp_path):
-    _, text = blocks("yaml")
+    _, text, _ = blocks("yaml")
     (tmp_path / "example.yaml").write_text(text)
     template = load_experiment(tmp_path / "example.yaml")
     heads = {(e.model.embed_dims[-1], e.model.num_heads) for _, e in sample(template, 60) if e.model.name == "part"}
     assert heads == {(32, 4), (60, 4), (60, 5)}
     assert resolve_point(template, 0) == {"model": "part", "training.optimizer.lr": 1e-3}
+
+
+def test_the_fine_tuning_example_is_right():
+    *_, text = blocks("yaml")
+    training = TrainingConfig.model_validate(YAML(typ="safe").load(text)["training"])
+    assert training.init_from.path.endswith("trials/00003")
+    assert training.lr_factors == {"network.head.*": 50, "network.embed.*": 0}
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
@@ -65,14 +74,16 @@ def test_results_can_be_looked_at_as_shown(tmp_path, monkeypatch, toy_sweep):
     (tmp_path / "jetsweep-data").mkdir()
     (tmp_path / "jetsweep-data/toy-1").symlink_to(data)
     commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ jetsweep")]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         words = shlex.split(command, comments=True)
         extra = ["--out", "tables"] if words[1] == "compare" else []
-        extra += ["--data", "jetsweep-data/toy-1"] if words[1] == "evaluate" else []
+        extra += ["--data", "jetsweep-data/toy-1"] if words[1] in ("evaluate", "export") else []
         done = CliRunner().invoke(app, words[1:] + extra)
         assert done.exit_code == 0, (command, done.output, done.exception)
-    assert {"tables", "evaluation-test", "scores.parquet"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"tables", "evaluation-test", "scores.parquet", "tagger.onnx", "tagger.md"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
 
 
 @pytest.mark.parametrize("target", re.findall(r"!\[.*?\]\((.*?)\)", README))

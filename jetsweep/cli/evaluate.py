@@ -31,6 +31,14 @@ def evaluate(
     ] = None,
     device: Device = None,
     batch_size: BatchSize = None,
+    time: Annotated[
+        bool,
+        typer.Option("--time", help="Also measure the time per jet, on the CPU and on the GPU where there is one."),
+    ] = False,
+    systematics: Annotated[
+        bool, typer.Option("--systematics", help="Measure the rejection's systematic uncertainty per jet-pT bin too.")
+    ] = False,
+    replicas: Annotated[int, typer.Option(min=2, help="Bootstrap replicas of --systematics.")] = 100,
     data_root: Annotated[Path, typer.Option(envvar="JETSWEEP_DATA", help="Folder of made datasets.")] = Path(
         "jetsweep-data"
     ),
@@ -41,21 +49,44 @@ def evaluate(
     from jetsweep.data.config import prepare
     from jetsweep.data.dataset import open_dataset
     from jetsweep.data.verify import check_shards
+    from jetsweep.metrics.systematics import ATLAS_TOP_TAGGING
     from jetsweep.tracking import best_checkpoint
-    from jetsweep.tracking.report import metrics_table, write_evaluation
+    from jetsweep.tracking.report import metrics_table, timing_table, write_evaluation
+    from jetsweep.tracking.systematics import systematics_table, write_systematics
     from jetsweep.training.checkpoint import load_checkpoint
-    from jetsweep.training.inference import evaluate_model, pick_device
+    from jetsweep.training.inference import evaluate_model, pick_device, time_model
+    from jetsweep.training.systematics import measure_systematics, varied_splits
 
     checkpoint = best_checkpoint(model)
     loaded = load_checkpoint(checkpoint)
     dataset = open_dataset(data) if data is not None else prepare(loaded.spec.data, data_root)
-    check_shards(dataset, [split])
-    metrics, arrays, task = evaluate_model(loaded, dataset, split, device=pick_device(device), batch_size=batch_size)
+    splits = [split, *(varied_splits(dataset, ATLAS_TOP_TAGGING).values() if systematics else ())]
+    check_shards(dataset, splits)
+    chosen = pick_device(device)
+    metrics, arrays, task = evaluate_model(loaded, dataset, split, device=chosen, batch_size=batch_size)
+    found = None
+    if systematics:
+        found = measure_systematics(
+            loaded, dataset, ATLAS_TOP_TAGGING, split, device=chosen, batch_size=batch_size, replicas=replicas
+        )
     folder = out or Path(f"evaluation-{split}")
     about = {"checkpoint": str(checkpoint), "model": loaded.spec.model.name, "dataset": dataset.path}
-    write_evaluation(folder, split, metrics, arrays, task, {**about, "dataset_digest": dataset.digest})
+    about["dataset_digest"] = dataset.digest
+    timings = time_model(loaded, dataset, split) if time else []
+    write_evaluation(folder, split, metrics, arrays, task, about, timings)
     console = Console()
     title = f"{loaded.spec.model.name} on {split} ({dataset.num_rows(split):,} jets) of {dataset.path}"
     console.print(title, highlight=False, soft_wrap=True)
     console.print(metrics_table(metrics))
+    if timings:
+        console.print(timing_table(timings))
+    if found is not None:
+        write_systematics(folder, found, about)
+        at = f"Rejection at signal efficiency {found.scheme.efficiency:g} and its relative uncertainties"
+        console.print(f"{at} ({found.scheme.name})", highlight=False, soft_wrap=True)
+        console.print(systematics_table(found))
+        for name, reason in found.left_out.items():
+            console.print(f"Not in the total: {name} ({reason})", highlight=False, soft_wrap=True)
+        for warning in found.warnings:
+            console.print(f"Warning: {warning}", highlight=False, soft_wrap=True)
     console.print(f"Written: {folder}/ (metrics.json, {split}.npz, plots)", soft_wrap=True)

@@ -24,6 +24,7 @@ VERBS = {
     "sync": "Deliver sweeps to an MLflow store that was away or out of reach.",
     "evaluate": "Metrics and plots of a trained model on a dataset.",
     "predict": "Write the scores of a trained model beside the rows of a dataset.",
+    "export": "Write a trained model as ONNX with its preprocessing, checked and timed, and its card.",
     "ui": "Look at sweeps in the browser (MLflow, Optuna's dashboard).",
 }
 """Each verb is `app` in the module of its name."""

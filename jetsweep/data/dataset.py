@@ -13,7 +13,7 @@ import pyarrow.fs
 from pydantic import ValidationError
 
 from jetsweep.data._shards import SplitReader
-from jetsweep.data.derived import DerivedColumns, derivable
+from jetsweep.data.derived import DERIVED_GROUPS, DerivedColumns, derivable
 from jetsweep.data.loader import Loader
 from jetsweep.data.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard
 from jetsweep.data.verify import check_columns
@@ -151,7 +151,8 @@ class Dataset:
         scalars : tuple of str
             Stored scalars, and high-level variables, which are derived from the constituents where they are not stored.
         groups : mapping, optional
-            Further list columns and their children.
+            Further list columns and their children; also ``"lund"`` (no children named), the declusterings of the
+            leading `max_constituents` constituents of each jet, see `jetsweep.physics.lund.lund_nodes`.
         fraction : float, in (0, 1]
             Leading share of the split.
 
@@ -164,6 +165,8 @@ class Dataset:
             raise DataError(f"{self.path}: the split {split!r} is empty")
         wanted = {**({"constituents": constituents} if constituents else {}), **(groups or {})}
         self.require_columns(constituents, scalars, groups)
+        derived_groups = tuple(name for name in groups or {} if self._is_derived_group(name))
+        wanted = {name: columns for name, columns in wanted.items() if name not in derived_groups}
         derived = tuple(name for name in scalars if name not in self.manifest.scalars and derivable(name))
         stored = tuple(name for name in scalars if name not in derived)
         return Loader(
@@ -172,6 +175,7 @@ class Dataset:
             groups=wanted,
             scalars=stored,
             extra=DerivedColumns(self, split, derived).read if derived else None,
+            derived_groups=derived_groups,
             weights="weight" in self.manifest.scalars,
             shuffle=shuffle,
             seed=seed,
@@ -198,11 +202,14 @@ class Dataset:
             Naming the first that is neither stored nor derived from the constituents.
         """
         for group, columns in {"constituents": constituents, **(groups or {})}.items():
-            for name in columns:
-                self._require(name, group)
+            for name in ("px", "py", "pz", "energy") if self._is_derived_group(group) else columns:
+                self._require(name, "constituents" if self._is_derived_group(group) else group)
         for name in scalars:
             if name in self.manifest.scalars or not derivable(name):
                 self._require(name, None)
+
+    def _is_derived_group(self, name: str) -> bool:
+        return name in DERIVED_GROUPS and name not in self.manifest.groups
 
     def _require(self, name: str, group: str | None) -> None:
         if not self.has_column(name, group):

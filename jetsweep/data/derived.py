@@ -1,9 +1,11 @@
-"""Scalar columns computed from the constituents once per shard and kept beside the shards."""
+"""What is computed from the constituents: scalar columns, kept beside the shards, and groups, made batch by batch."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import pyarrow.fs
 
 from jetsweep.errors import DataError
 from jetsweep.physics.high_level import HIGH_LEVEL_NAMES, high_level_variables
+from jetsweep.physics.lund import LUND_NODE_COLUMNS, lund_nodes
 
 if TYPE_CHECKING:
     from jetsweep.data.dataset import Dataset
@@ -21,6 +24,25 @@ if TYPE_CHECKING:
 def derivable(name: str) -> bool:
     """Whether a scalar can be computed from the constituents."""
     return name in HIGH_LEVEL_NAMES
+
+
+@dataclass(frozen=True)
+class DerivedGroup:
+    """A ragged group made from the leading constituents of each jet.
+
+    Parameters
+    ----------
+    columns : tuple of str
+    make : callable
+        Takes four-vectors (N, 4) in GeV and offsets (B + 1,), gives values (M, F), float32, and offsets (B + 1,).
+    """
+
+    columns: tuple[str, ...]
+    make: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+DERIVED_GROUPS = {"lund": DerivedGroup(LUND_NODE_COLUMNS, lund_nodes)}
+"""Groups that a loader can give although no shard holds them."""
 
 
 class DerivedColumns:

@@ -14,6 +14,7 @@ import torch
 
 from jetsweep.data._shards import Matrices, SplitReader, gather_ragged
 from jetsweep.data.batch import Batch, Ragged
+from jetsweep.data.derived import DERIVED_GROUPS
 
 WINDOW_BLOCKS = 16
 """Record batches that are shuffled together; reading stays sequential over windows of this size."""
@@ -74,6 +75,8 @@ class Loader:
         Stored scalar columns.
     extra : callable or None
         Takes ascending row numbers and gives further scalar columns (derived ones).
+    derived_groups : tuple of str
+        Groups of `DERIVED_GROUPS`, made from the leading `max_constituents` constituents.
     labels, weights : bool
         Whether the split has them.
     shuffle : bool
@@ -90,6 +93,7 @@ class Loader:
         groups: Mapping[str, tuple[str, ...]],
         scalars: tuple[str, ...] = (),
         extra: Extra | None = None,
+        derived_groups: tuple[str, ...] = (),
         labels: bool = True,
         weights: bool = False,
         shuffle: bool = False,
@@ -104,13 +108,14 @@ class Loader:
     ) -> None:
         self.reader, self.batch_size = reader, batch_size
         self.groups, self.scalars, self.extra = dict(groups), scalars, extra
+        self.derived_groups = derived_groups
         self.labels, self.weights = labels, weights
         self.shuffle, self.seed = shuffle, seed
         self.rank, self.world_size = rank, world_size
         self.max_constituents = max_constituents
         self.num_rows = reader.num_rows if num_rows is None else min(num_rows, reader.num_rows)
         self.prefetch, self.pin_memory = prefetch, pin_memory
-        self._matrices = Matrices((WINDOW_BLOCKS if shuffle else 1) * max(1, len(self.groups)))
+        self._matrices = Matrices((WINDOW_BLOCKS if shuffle else 1) * max(1, len(self.groups) + len(derived_groups)))
         # fewer jets than one batch still make a step
         full = self.num_rows // batch_size
         self.num_steps = max(1, full) if drop_last else -(-self.num_rows // batch_size)
@@ -145,6 +150,13 @@ class Loader:
         for name, columns in self.groups.items():
             values, offsets = gather_ragged(parts, name, columns, self.max_constituents, self._matrices)
             groups[name] = Ragged(torch.from_numpy(values), torch.from_numpy(offsets), tuple(columns))
+        for name in self.derived_groups:
+            group = DERIVED_GROUPS[name]
+            p4 = gather_ragged(
+                parts, "constituents", ("px", "py", "pz", "energy"), self.max_constituents, self._matrices
+            )
+            values, offsets = group.make(*p4)
+            groups[name] = Ragged(torch.from_numpy(values), torch.from_numpy(offsets), group.columns)
 
         def scalar(name: str, dtype: type) -> torch.Tensor:
             pieces = [block.scalar(name)[local] for block, local in parts]

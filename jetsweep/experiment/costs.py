@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jetsweep.data.batch import Batch, Ragged
+from jetsweep.data.derived import DERIVED_GROUPS
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import Task, build_task
 from jetsweep.training.evaluate import autocast
@@ -173,12 +174,18 @@ def toy_batch(model: JetModel, task: Task, num_classes: int, size: int, mean_con
         "pz": pt_N * eta_N.sinh(),
         "energy": pt_N * eta_N.cosh(),
         "pdg_id": torch.full((num,), 211.0),
+        "charge": torch.ones(num),  # all are tracks, the dearest case
     }
-    columns = model.preprocessing.constituent_columns
+    columns = (*model.preprocessing.constituent_columns, *task.constituents)
     groups = {}
     if columns:
         values_NF = torch.stack([known.get(name, torch.zeros(num)) for name in columns], dim=-1)
         groups["constituents"] = Ragged(values_NF, offsets, columns)
+    for name in model.preprocessing.group_columns:
+        derived = DERIVED_GROUPS[name]
+        p4_N4 = torch.stack([known[x] for x in ("px", "py", "pz", "energy")], dim=-1)
+        entries, starts = map(torch.from_numpy, derived.make(p4_N4.numpy(), offsets.numpy()))
+        groups[name] = Ragged(entries, starts, derived.columns)
     scalars = {name: normal(size).abs() + 1 for name in (*model.preprocessing.scalar_columns, *task.scalars)}
     label_B = torch.arange(size) % num_classes
     return Batch(groups, scalars, {"label": label_B}, None, torch.arange(size))

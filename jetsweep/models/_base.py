@@ -33,7 +33,7 @@ class Network(Protocol):
 
     `inputs` lists keyword names of `forward`, out of: ``features`` (B, P, F), ``mask`` (B, P) bool, ``p4`` (B, P, 4)
     GeV, ``points`` (B, P, 2) = (deta, dphi), ``z`` (B, P) momentum fractions, ``angles`` (B, P, 2), ``jet_features``
-    (B, F).
+    (B, F), ``track_mask`` (B, P) bool, ``flow`` (B, P, 6), ``neighbours`` (B, P, 3) int64 slot numbers.
     """
 
     inputs: ClassVar[tuple[str, ...]]

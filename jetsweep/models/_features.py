@@ -6,10 +6,15 @@ Feature sets (`features` of a model's config):
 kin, kinpid, full       the seven, thirteen and seventeen inputs of the ParticleNet and ParT papers
                         (arXiv:1902.08570, arXiv:2202.03772) with their fixed centres and scales
 kinpidplus              kinpid with the graded charged- and neutral-hadron flags of the quark-gluon set
+tracks                  full with the jet's (ln pT, eta) on every constituent; charged constituents are tracks, and
+                        all of them a second stream of flow objects (GN2X, ATL-PHYS-PUB-2023-021)
 energyflow              z = pT / sum pT and (rapidity, phi) about the pT-weighted mean (arXiv:1810.05165)
 atlas7                  centred, rotated and flipped angles with logarithms of pT and energy
                         (arXiv:2407.20127), first 80 constituents, standardised on the training split
+aligned                 z = pT / sum pT and the angles of atlas7, of all constituents: what jet images are made of
 high-level              the fifteen jet variables of arXiv:2407.20127, standardised on the training split
+lund2 … lund5           two to five coordinates of each Cambridge/Aachen declustering, linked as a tree
+                        (arXiv:2012.08526); the loader clusters
 ======================  ==================================================================================
 """
 
@@ -21,9 +26,11 @@ import math
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
+from jetsweep.models._lund import LUND_FEATURES, lund_group, lund_inputs
 from jetsweep.physics import fourvectors as kinematics
 from jetsweep.physics.high_level import HIGH_LEVEL_NAMES
 
@@ -35,13 +42,26 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "kinpid": P4 + PID,
     "kinpidplus": (*P4, *PID, "pdg_id"),
     "full": P4 + PID + DISPLACEMENT,
+    "tracks": P4 + PID + DISPLACEMENT,
     "energyflow": P4,
     "atlas7": P4,
+    "aligned": P4,
     "high-level": (),
-}
+} | dict.fromkeys(LUND_FEATURES, ())
 """Constituent columns that each feature set reads."""
 
-NUM_FEATURES = {"kin": 7, "kinpid": 13, "kinpidplus": 13, "full": 17, "energyflow": 3, "atlas7": 7, "high-level": 15}
+NUM_FEATURES = {
+    "kin": 7,
+    "kinpid": 13,
+    "kinpidplus": 13,
+    "full": 17,
+    "tracks": 19,
+    "energyflow": 3,
+    "atlas7": 7,
+    "aligned": 3,
+    "high-level": 15,
+}
+NUM_FEATURES |= {name: len(columns) for name, columns in LUND_FEATURES.items()}
 ATLAS_CONSTITUENTS = 80
 HIGH_LEVEL_DIVISORS = {"split12": 1e3, "split23": 1e3, "ecf1": 1e3, "qw": 1e3, "ecf2": 1e6, "ecf3": 1e9}
 """GeV, GeV^2 and GeV^3 to TeV, TeV^2 and TeV^3, as the published networks scale their inputs."""
@@ -56,7 +76,8 @@ class Preprocessing(nn.Module):
         One of the feature sets above.
     inputs : tuple of str
         Names of the tensors the network wants: ``features`` (B, P, F), ``mask`` (B, P), ``p4`` (B, P, 4) GeV,
-        ``points`` (B, P, 2), ``z`` (B, P), ``angles`` (B, P, 2), ``jet_features`` (B, F).
+        ``points`` (B, P, 2), ``z`` (B, P), ``angles`` (B, P, 2), ``jet_features`` (B, F), ``track_mask`` (B, P),
+        ``flow`` (B, P, 6), ``neighbours`` (B, P, 3).
     max_constituents : int
         Number of slots P; constituents beyond are cut.
     jet_axis : "sum" or "stored"
@@ -73,7 +94,9 @@ class Preprocessing(nn.Module):
         if features not in COLUMNS:
             raise ValueError(f"expected one of the feature sets {', '.join(COLUMNS)}, found {features!r}")
         of_the_jet = features == "high-level"
-        if of_the_jet != ("jet_features" in inputs):
+        is_tree = features in LUND_FEATURES
+        lacks_tracks = "track_mask" in inputs and features != "tracks"
+        if of_the_jet != ("jet_features" in inputs) or is_tree != ("neighbours" in inputs) or lacks_tracks:
             raise ValueError(
                 f"the feature set {features!r} does not provide what the network asks for: {', '.join(inputs)}"
             )
@@ -95,6 +118,11 @@ class Preprocessing(nn.Module):
         return COLUMNS[self.features]
 
     @property
+    def group_columns(self) -> dict[str, tuple[str, ...]]:
+        """Groups beside `constituents` that a batch must carry, with the children that are named."""
+        return {"lund": ()} if self.features in LUND_FEATURES else {}
+
+    @property
     def scalar_columns(self) -> tuple[str, ...]:
         """Scalars that a batch must carry."""
         if self.features == "high-level":
@@ -105,6 +133,8 @@ class Preprocessing(nn.Module):
         """Tensors by name, exactly those of `inputs`."""
         if self.features == "high-level":
             return {"jet_features": self._standardise(self._high_level(batch))}
+        if self.features in LUND_FEATURES:
+            return lund_inputs(self.features, batch.groups["lund"], self.max_constituents)
         x_BPF, mask_BP = self._padded(batch)
         return self.from_padded(x_BPF[..., :4], mask_BP, x_BPF[..., 4:], self._stored_axis(batch))
 
@@ -122,6 +152,8 @@ class Preprocessing(nn.Module):
         axis_B4 : Tensor, shape (B, 4), optional
             Stored jet (pT, eta, phi, energy); the constituents' sum if not given.
         """
+        if self.features in LUND_FEATURES:
+            return lund_inputs(self.features, lund_group(p4_BP4, mask_BP), self.max_constituents)
         p4_BP4 = torch.where(mask_BP[..., None], p4_BP4, 0.0)
         extra_BPF = p4_BP4[..., :0] if extra_BPF is None else torch.where(mask_BP[..., None], extra_BPF, 0.0)
         derived = self._derive(p4_BP4, mask_BP, extra_BPF, axis_B4)
@@ -169,8 +201,11 @@ class Preprocessing(nn.Module):
 
     def _padded(self, batch: Batch) -> tuple[Tensor, Tensor]:
         group = batch.groups["constituents"]
-        assert group.columns == self.constituent_columns, (group.columns, self.constituent_columns)
-        return group.pad(self.max_constituents)
+        wanted = len(self.constituent_columns)
+        assert group.columns[:wanted] == self.constituent_columns, (group.columns, self.constituent_columns)
+        # what a task has asked for stands behind
+        x_BPF, mask_BP = group.pad(self.max_constituents)
+        return x_BPF[..., :wanted], mask_BP
 
     def _stored_axis(self, batch: Batch) -> Tensor | None:
         if self.jet_axis == "sum":
@@ -186,9 +221,13 @@ class Preprocessing(nn.Module):
     def _derive(self, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor, axis_B4: Tensor | None) -> dict[str, Tensor]:
         if self.features == "energyflow":
             return energy_flow(p4_BP4, mask_BP)
+        if self.features == "aligned":
+            return _momenta_at(_momentum_fractions(p4_BP4), aligned_angles(p4_BP4, mask_BP))
         if self.features == "atlas7":
             x_BPF = atlas7(p4_BP4, mask_BP)
             return {"features": x_BPF, "points": x_BPF[..., :2]}
+        if self.features == "tracks":
+            return track_features(p4_BP4, mask_BP, extra_BPF, axis_B4)
         return weaver_features(self.features, p4_BP4, mask_BP, extra_BPF, axis_B4)
 
 
@@ -238,6 +277,29 @@ def weaver_features(
     }
 
 
+def track_features(
+    p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor, axis_B4: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Return ``features`` (B, P, 19), ``flow`` (B, P, 6) and ``track_mask`` (B, P), True for charged constituents.
+
+    Parameters as for `weaver_features`; the last two of either are the jet's (ln pT, eta).
+    """
+    if axis_B4 is None:
+        jet_B4 = p4_BP4.sum(dim=1)
+        jet_pt_B, jet_eta_B = kinematics.pt(jet_B4), kinematics.eta(jet_B4)
+    else:
+        jet_pt_B, jet_eta_B = axis_B4[:, 0], axis_B4[:, 1]
+    derived = weaver_features("full", p4_BP4, mask_BP, extra_BPF, axis_B4)
+    full_BPF = derived["features"]
+    jet_B2 = torch.stack([_scaled(_log(jet_pt_B), 6.0, 1.0), jet_eta_B.clamp(-5.0, 5.0)], dim=-1)
+    jet_BP2 = torch.where(mask_BP[..., None], jet_B2[:, None], 0.0)
+    return {
+        "features": torch.cat([full_BPF, jet_BP2], dim=-1),
+        "flow": torch.cat([full_BPF[..., :2], derived["points"], jet_BP2], dim=-1),
+        "track_mask": mask_BP & (extra_BPF[..., 0] != 0),
+    }
+
+
 def _identity_columns(features: str, extra_BPF: Tensor) -> list[Tensor]:
     columns = list(extra_BPF[..., : len(PID)].unbind(dim=-1))
     if features == "kinpidplus":
@@ -249,8 +311,7 @@ def _identity_columns(features: str, extra_BPF: Tensor) -> list[Tensor]:
 
 def energy_flow(p4_BP4: Tensor, mask_BP: Tensor) -> dict[str, Tensor]:
     """Momentum fractions ``z`` (B, P), ``angles`` (B, P, 2) about the pT-weighted mean, and ``features`` (B, P, 3)."""
-    pt_BP = kinematics.pt(p4_BP4)
-    z_BP = pt_BP / pt_BP.sum(dim=1, keepdim=True).clamp(min=kinematics.TINY)
+    pt_BP, z_BP = kinematics.pt(p4_BP4), _momentum_fractions(p4_BP4)
     y_BP, phi_BP = kinematics.rapidity(p4_BP4), kinematics.phi(p4_BP4)
     # phi about the hardest constituent first: a mean of angles needs one branch
     reference_B1 = phi_BP.gather(1, pt_BP.argmax(dim=1, keepdim=True))
@@ -258,31 +319,51 @@ def energy_flow(p4_BP4: Tensor, mask_BP: Tensor) -> dict[str, Tensor]:
     y_BP = y_BP - (z_BP * y_BP).sum(dim=1, keepdim=True)
     phi_BP = phi_BP - (z_BP * phi_BP).sum(dim=1, keepdim=True)
     angles_BP2 = torch.where(mask_BP[..., None], torch.stack([y_BP, phi_BP], dim=-1), 0.0)
-    return {
-        "z": z_BP,
-        "angles": angles_BP2,
-        "points": angles_BP2,
-        "features": torch.cat([z_BP[..., None], angles_BP2], -1),
-    }
+    return _momenta_at(z_BP, angles_BP2)
+
+
+def _momentum_fractions(p4_BP4: Tensor) -> Tensor:
+    pt_BP = kinematics.pt(p4_BP4)
+    return pt_BP / pt_BP.sum(dim=1, keepdim=True).clamp(min=kinematics.TINY)
+
+
+def _momenta_at(z_BP: Tensor, angles_BP2: Tensor) -> dict[str, Tensor]:
+    features_BP3 = torch.cat([z_BP[..., None], angles_BP2], dim=-1)
+    return {"z": z_BP, "angles": angles_BP2, "points": angles_BP2, "features": features_BP3}
+
+
+def aligned_angles(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
+    """Centred, rotated and flipped angles (eta', phi'), shape (B, P, 2), radians, 0 in empty slots.
+
+    Constituents must be in descending pT: the first sits at the origin, the second on the negative phi' axis, the
+    third at eta' >= 0. Jets with fewer constituents skip the step that lacks one.
+
+    Parameters
+    ----------
+    p4_BP4 : Tensor, shape (B, P, 4), GeV
+    mask_BP : Tensor, shape (B, P), bool
+    """
+    eta_BP, phi_BP = kinematics.eta(p4_BP4), kinematics.phi(p4_BP4)
+    eta_BP = eta_BP - eta_BP[:, :1]
+    phi_BP = kinematics.delta_phi(phi_BP, phi_BP[:, :1])
+    # three slots at least, so that a graph whose number of slots is free needs no branches
+    real_BS = F.pad(mask_BP, (0, 3), value=False)
+    second_B1, third_B1 = real_BS[:, 1:2], real_BS[:, 2:3]
+    angle_B1 = torch.atan2(F.pad(phi_BP, (0, 3))[:, 1:2], F.pad(eta_BP, (0, 3))[:, 1:2]) + math.pi / 2
+    angle_B1 = torch.where(second_B1, angle_B1, 0.0)
+    cos, sin = torch.cos(angle_B1), torch.sin(angle_B1)
+    eta_BP, phi_BP = eta_BP * cos + phi_BP * sin, phi_BP * cos - eta_BP * sin
+    eta_BP = torch.where(third_B1 & (F.pad(eta_BP, (0, 3))[:, 2:3] < 0), -eta_BP, eta_BP)
+    return torch.where(mask_BP[..., None], torch.stack([eta_BP, phi_BP], dim=-1), 0.0)
 
 
 def atlas7(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
     """Seven inputs (eta', phi', ln pT, ln E, ln pT/sum, ln E/sum, R), shape (B, P, 7), pT and E in MeV, unstandardised.
 
-    Constituents must be in descending pT: the first sits at the origin, the second on the negative phi' axis, the
-    third at eta' >= 0. Jets with fewer constituents skip the step that lacks one.
+    Constituents must be in descending pT, see `aligned_angles`.
     """
+    eta_BP, phi_BP = aligned_angles(p4_BP4, mask_BP).unbind(dim=-1)
     p4_BP4 = p4_BP4 * 1e3
-    eta_BP, phi_BP = kinematics.eta(p4_BP4), kinematics.phi(p4_BP4)
-    eta_BP = eta_BP - eta_BP[:, :1]
-    phi_BP = kinematics.delta_phi(phi_BP, phi_BP[:, :1])
-    if p4_BP4.shape[1] > 1:
-        angle_B1 = torch.atan2(phi_BP[:, 1:2], eta_BP[:, 1:2]) + math.pi / 2
-        angle_B1 = torch.where(mask_BP[:, 1:2], angle_B1, 0.0)
-        cos, sin = torch.cos(angle_B1), torch.sin(angle_B1)
-        eta_BP, phi_BP = eta_BP * cos + phi_BP * sin, phi_BP * cos - eta_BP * sin
-    if p4_BP4.shape[1] > 2:
-        eta_BP = torch.where(mask_BP[:, 2:3] & (eta_BP[:, 2:3] < 0), -eta_BP, eta_BP)
     pt_BP, energy_BP = kinematics.pt(p4_BP4), p4_BP4[..., 3]
     columns = [
         eta_BP,

@@ -44,7 +44,11 @@ class Slots:
         x_ND = x_BPD.flatten(0, 1)
         if self.index is not None:
             return x_ND.index_select(0, self.index)
-        return x_ND if self.row_mask is None else x_ND.masked_fill(~self.row_mask[:, None], 0)
+        if self.row_mask is None:
+            return x_ND
+        if x_ND.dtype == torch.bool:
+            return x_ND & self.row_mask[:, None]  # onnxruntime cannot choose between booleans
+        return x_ND.masked_fill(~self.row_mask[:, None], 0)
 
     def padded(self, x_ND: Tensor) -> Tensor:
         """Rows back in their slots, shape (B, P, D), empty slots 0."""
@@ -85,7 +89,10 @@ class MaskedBatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x_ND: Tensor, row_mask: Tensor | None = None) -> Tensor:
-        """Normalise rows (N, D); `row_mask` (N,) tells which of them count, all of them if not given."""
+        """Normalise rows (N, D); `row_mask` tells which of them count, all of them if not given.
+
+        With shape (N,) for whole rows, with shape (N, D) for each column on its own.
+        """
         if not self.training:
             return F.batch_norm(x_ND, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         shared = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
@@ -117,12 +124,13 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
 
 def _moments(x_ND: Tensor, row_mask: Tensor | None, shared: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance (biased) of the rows that count, over all ranks if `shared`, and their number."""
-    weight_N1 = x_ND.new_ones(len(x_ND), 1) if row_mask is None else row_mask[:, None].to(x_ND.dtype)
-    count = _over_ranks(weight_N1.sum(), shared)
+    """Mean and variance (biased) of what counts, over all ranks if `shared`, and its number, shape (1,) or (D,)."""
+    row_mask = x_ND.new_ones(len(x_ND)) if row_mask is None else row_mask.to(x_ND.dtype)
+    weight = row_mask if row_mask.dim() > 1 else row_mask[:, None]
+    count = _over_ranks(weight.sum(dim=0), shared)
     size = count.clamp(min=1)
-    mean_D = _over_ranks((weight_N1 * x_ND).sum(dim=0), shared) / size
-    var_D = _over_ranks((weight_N1 * (x_ND - mean_D) ** 2).sum(dim=0), shared) / size
+    mean_D = _over_ranks((weight * x_ND).sum(dim=0), shared) / size
+    var_D = _over_ranks((weight * (x_ND - mean_D) ** 2).sum(dim=0), shared) / size
     return mean_D, var_D, count
 
 

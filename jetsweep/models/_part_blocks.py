@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -24,13 +25,14 @@ class PairEmbedding(nn.Module):
     num_heads : int
     last_activation : bool
         GELU after the last layer too, as in the published JetClass set-up.
+    use_bias : bool
     """
 
-    def __init__(self, widths: tuple[int, ...], num_heads: int, last_activation: bool) -> None:
+    def __init__(self, widths: tuple[int, ...], num_heads: int, last_activation: bool, use_bias: bool = True) -> None:
         super().__init__()
         sizes = (NUM_PAIR_FEATURES, *widths, num_heads)
         self.input_norm = MaskedBatchNorm(NUM_PAIR_FEATURES)
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.linears = nn.ModuleList(nn.Linear(a, b, bias=use_bias) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(MaskedBatchNorm(b) for b in sizes[1:])
         self.last_activation = last_activation
         for linear in self.linears:
@@ -40,7 +42,7 @@ class PairEmbedding(nn.Module):
 
     def forward(self, p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
         num_slots = mask_BP.shape[1]
-        i_T, j_T = torch.tril_indices(num_slots, num_slots, device=mask_BP.device).unbind()
+        i_T, j_T = _lower_triangle(num_slots, mask_BP.device)
         pairs = Slots(mask_BP[:, i_T] & mask_BP[:, j_T])
         with torch.no_grad(), torch.autocast(p4_BP4.device.type, enabled=False):
             p4_BP4 = p4_BP4.to(torch.promote_types(p4_BP4.dtype, torch.float32))
@@ -69,13 +71,21 @@ class PairEmbedding(nn.Module):
         return x_MF
 
 
+def _lower_triangle(num_slots: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pairs i >= j of slots; unlike `torch.tril_indices` in a graph whose number of slots is free too."""
+    pair_T = torch.arange(num_slots * (num_slots + 1) // 2, device=device)
+    # exact: roots of squares are, and all other roots lie between theirs
+    i_T = ((torch.sqrt(8.0 * pair_T.double() + 1.0) - 1.0) / 2.0).floor().long()
+    return i_T, pair_T - i_T * (i_T + 1) // 2
+
+
 class Attention(nn.Module):
     """Projections of multi-head attention; query, key and value weights in one matrix."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float, use_bias: bool) -> None:
         super().__init__()
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
+        self.in_proj = nn.Linear(width, 3 * width, bias=use_bias)
+        self.out_proj = nn.Linear(width, width, bias=use_bias)
         self.num_heads, self.dropout = num_heads, dropout
 
     def heads(self, x_BPD: Tensor) -> Tensor:
@@ -89,44 +99,78 @@ class Attention(nn.Module):
         return out_BHPd.transpose(1, 2).flatten(2)
 
 
+@dataclass(frozen=True)
+class BlockOptions:
+    """What distinguishes the blocks of the three versions, and their regularisation."""
+
+    version: int
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    drop_path: float = 0.0
+
+
+class RMSNorm(nn.RMSNorm):
+    """RMS norm in at least float32: autocast sees to that for layer norm only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(torch.promote_types(x.dtype, torch.float32)))
+
+
+def norm_of(version: int, width: int) -> nn.Module:
+    """Layer norm; in version 3 RMS norm, without centring and bias."""
+    return RMSNorm(width) if version > 2 else nn.LayerNorm(width)
+
+
 class Block(nn.Module):
-    """What particle and class blocks share: scaled heads, normed feed-forward with a weighted residual.
+    """What particle and class blocks share: attention and feed-forward, each a branch added to the residual stream.
+
+    Version 1 scales the heads, norms what attention gives and the hidden layer, and weights the residual. Version 2 has
+    a gated feed-forward, W2(SiLU(Wg x)·W1 x), instead of all that; version 3 is version 2 without biases, with RMS norm
+    and stochastic depth.
 
     Parameters
     ----------
     width, num_heads, hidden : int
-    dropout, attention_dropout, activation_dropout : float
+    options : BlockOptions
     """
 
-    def __init__(
-        self,
-        width: int,
-        num_heads: int,
-        hidden: int,
-        dropout: float,
-        attention_dropout: float,
-        activation_dropout: float,
-    ) -> None:
+    def __init__(self, width: int, num_heads: int, hidden: int, options: BlockOptions) -> None:
         super().__init__()
-        self.pre_attn_norm = nn.LayerNorm(width)
-        self.attn = Attention(width, num_heads, attention_dropout)
-        self.c_attn = nn.Parameter(torch.ones(num_heads))
-        self.post_attn_norm = nn.LayerNorm(width)
-        self.pre_fc_norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, hidden)
-        self.post_fc_norm = nn.LayerNorm(hidden)
-        self.fc2 = nn.Linear(hidden, width)
-        self.w_resid = nn.Parameter(torch.ones(width))
-        self.dropout, self.activation_dropout = nn.Dropout(dropout), nn.Dropout(activation_dropout)
+        first, use_bias = options.version == 1, options.version < 3
+        self.pre_attn_norm = norm_of(options.version, width)
+        self.attn = Attention(width, num_heads, options.attention_dropout, use_bias)
+        self.c_attn = nn.Parameter(torch.ones(num_heads)) if first else None
+        self.post_attn_norm = norm_of(options.version, width) if first else nn.Identity()
+        self.pre_fc_norm = norm_of(options.version, width)
+        self.fc1 = nn.Linear(width, hidden, bias=use_bias)
+        self.fc1_g = None if first else nn.Linear(width, hidden, bias=use_bias)
+        self.post_fc_norm = norm_of(options.version, hidden) if first else nn.Identity()
+        self.fc2 = nn.Linear(hidden, width, bias=use_bias)
+        self.w_resid = nn.Parameter(torch.ones(width)) if first else None
+        self.dropout, self.activation_dropout = nn.Dropout(options.dropout), nn.Dropout(options.activation_dropout)
+        self.drop_path = options.drop_path
 
-    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Residual stream `x` (..., D) after attention gave `mixed` (..., D)."""
+    def kept_branches(self, x_BPD: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Factors of the two branches, each (B, 1, 1), 0 where a training jet skips it; None if no jet does."""
+        if not (self.training and self.drop_path):
+            return None
+        kept = torch.rand(2, len(x_BPD), 1, 1, device=x_BPD.device) >= self.drop_path
+        attention_B11, dense_B11 = kept.to(x_BPD.dtype) / (1 - self.drop_path)
+        return attention_B11, dense_B11
+
+    def finish(self, x: Tensor, mixed: Tensor, kept: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Residual stream `x` (..., D) after attention gave `mixed` (..., D); `kept` broadcasts to both."""
         mixed = self.attn.out_proj(mixed)
-        mixed = mixed * self.c_attn.repeat_interleave(mixed.shape[-1] // len(self.c_attn))
-        x = x + self.dropout(self.post_attn_norm(mixed))
-        h = self.activation_dropout(F.gelu(self.fc1(self.pre_fc_norm(x))))
-        h = self.dropout(self.fc2(self.post_fc_norm(h)))
-        out: Tensor = self.w_resid * x + h
+        if self.c_attn is not None:
+            mixed = mixed * self.c_attn.repeat_interleave(mixed.shape[-1] // len(self.c_attn))
+        mixed = self.dropout(self.post_attn_norm(mixed))
+        x = x + (mixed if kept is None else kept[0] * mixed)
+        h = self.pre_fc_norm(x)
+        h = F.gelu(self.fc1(h)) if self.fc1_g is None else F.silu(self.fc1_g(h)) * self.fc1(h)
+        h = self.dropout(self.fc2(self.post_fc_norm(self.activation_dropout(h))))
+        h = h if kept is None else kept[1] * h
+        out: Tensor = (x if self.w_resid is None else self.w_resid * x) + h
         return out
 
 
@@ -136,7 +180,12 @@ class ParticleBlock(Block):
     def forward(self, x_ND: Tensor, slots: Slots, bias_BHPP: Tensor) -> Tensor:
         qkv_BP3D = slots.padded(self.attn.in_proj(self.pre_attn_norm(x_ND)))
         q, k, v = (self.attn.heads(part) for part in qkv_BP3D.chunk(3, dim=-1))
-        return self.finish(x_ND, slots.rows(self.attn.attend(q, k, v, bias_BHPP)))
+        mixed_ND = slots.rows(self.attn.attend(q, k, v, bias_BHPP))
+        kept = self.kept_branches(qkv_BP3D)
+        if kept is not None:
+            attention_BP1, dense_BP1 = (x.expand(-1, qkv_BP3D.shape[1], -1) for x in kept)
+            kept = slots.rows(attention_BP1), slots.rows(dense_BP1)
+        return self.finish(x_ND, mixed_ND, kept)
 
 
 class ClassBlock(Block):
@@ -144,8 +193,9 @@ class ClassBlock(Block):
 
     def forward(self, token_B1D: Tensor, x_BPD: Tensor, key_bias_B11S: Tensor) -> Tensor:
         u_BSD = self.pre_attn_norm(torch.cat([token_B1D, x_BPD], dim=1))
-        weight, bias, width = self.attn.in_proj.weight, self.attn.in_proj.bias, x_BPD.shape[-1]
-        q = self.attn.heads(F.linear(token_B1D, weight[:width], bias[:width]))
-        kv_BS2D = F.linear(u_BSD, weight[width:], bias[width:])
+        width, weight, bias = x_BPD.shape[-1], self.attn.in_proj.weight, self.attn.in_proj.bias
+        query_bias, other_bias = (None, None) if bias is None else (bias[:width], bias[width:])
+        q = self.attn.heads(F.linear(token_B1D, weight[:width], query_bias))
+        kv_BS2D = F.linear(u_BSD, weight[width:], other_bias)
         k, v = (self.attn.heads(part) for part in kv_BS2D.chunk(2, dim=-1))
-        return self.finish(token_B1D, self.attn.attend(q, k, v, key_bias_B11S))
+        return self.finish(token_B1D, self.attn.attend(q, k, v, key_bias_B11S), self.kept_branches(token_B1D))

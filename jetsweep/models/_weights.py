@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -84,14 +84,7 @@ def import_published_weights(network: nn.Module, tensors: Mapping[str, Tensor]) 
     JetsweepError
         If the architecture has no published weights, or a name or shape does not fit; the message names it.
     """
-    if isinstance(network, ParT):
-        rules = _PART
-    elif isinstance(network, ParticleNet):
-        rules = _PARTICLENET
-    else:
-        raise JetsweepError(
-            f"published weights can be imported into part and particlenet, found {type(network).__name__}"
-        )
+    rules = _rules(network)
     own = network.state_dict()
     mapped: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -111,6 +104,39 @@ def import_published_weights(network: nn.Module, tensors: Mapping[str, Tensor]) 
     if missing:
         raise JetsweepError(f"published weights lack {len(missing)} tensors of this network, e.g. {missing[0]!r}")
     network.load_state_dict(mapped)
+
+
+def published_outputs(network: nn.Module, tensors: Mapping[str, Tensor], head: Collection[str]) -> int:
+    """Number of outputs of published weights.
+
+    Parameters
+    ----------
+    network : ParT or ParticleNet
+    tensors : mapping of str to Tensor
+    head : collection of str
+        The network's names of the tensors that have a row for each output.
+
+    Raises
+    ------
+    JetsweepError
+        If the architecture has no published weights, or these have no outputs.
+    """
+    rules = _rules(network)
+    for name, tensor in tensors.items():
+        if tensor.ndim and _target(name.removeprefix("mod."), rules) in head:
+            return len(tensor)
+    raise JetsweepError(
+        f"expected the published weights of {type(network).__name__}, found none of its outputs; is it configured "
+        "alike?"
+    )
+
+
+def _rules(network: nn.Module) -> Rules:
+    if isinstance(network, ParT):
+        return _PART
+    if isinstance(network, ParticleNet):
+        return _PARTICLENET
+    raise JetsweepError(f"published weights can be imported into part and particlenet, found {type(network).__name__}")
 
 
 def _target(name: str, rules: Rules) -> str:

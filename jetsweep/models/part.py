@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from jetsweep.models._base import ModelConfig, register
 from jetsweep.models._layers import MaskedBatchNorm, Slots, cut_empty_slots
-from jetsweep.models._part_blocks import Block, ClassBlock, PairEmbedding, ParticleBlock
+from jetsweep.models._part_blocks import Block, BlockOptions, ClassBlock, PairEmbedding, ParticleBlock, norm_of
 
 
 def _probability(default: float, description: str) -> float:
@@ -22,10 +23,18 @@ def _probability(default: float, description: str) -> float:
     return value
 
 
+_VERSION_3 = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "drop_path": 0.1}
+
+
 class ParTConfig(ModelConfig):
-    """Particle Transformer; the defaults are the published JetClass network."""
+    """Particle Transformer; the defaults are the published JetClass network, for `version` 2 and 3 those of weaver."""
 
     name: Literal["part"] = "part"
+    version: Literal[1, 2, 3] = Field(
+        1,
+        description="1: as published. 2: gated feed-forward without the extra norms and scales. 3: version 2 with RMS "
+        "norm and stochastic depth, without biases; its dropouts are 0 if not given.",
+    )
     embed_dims: tuple[PositiveInt, ...] = Field(
         (128, 512, 128), min_length=1, description="Widths of the embedding of a constituent; the last is the model's."
     )
@@ -37,6 +46,9 @@ class ParTConfig(ModelConfig):
     dropout: float = _probability(0.1, "Dropout after attention and feed-forward of particle blocks.")
     attention_dropout: float = _probability(0.1, "Dropout on attention weights of particle blocks.")
     activation_dropout: float = _probability(0.1, "Dropout inside the feed-forward of particle blocks.")
+    drop_path: float = _probability(
+        0.0, "Stochastic depth: how often a jet skips a branch; 0.1 in version 3 if not given."
+    )
     use_pairs: bool = Field(True, description="Bias attention by pair features; false is the plain transformer.")
     last_pair_activation: bool = Field(True, description="GELU after the last pair layer, as in the JetClass set-up.")
     trim: bool = Field(
@@ -44,6 +56,13 @@ class ParTConfig(ModelConfig):
         description="Training: cut long jets to a random quantile of the multiplicities; compiled graphs never do.",
     )
     head_dims: tuple[NonNegativeInt, ...] = Field((), description="Hidden widths between class token and output.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_version(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("version") == 3:
+            return {**_VERSION_3, **data}
+        return data
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ParTConfig:
@@ -82,20 +101,25 @@ class ParT(nn.Module):
             nn.Sequential(nn.LayerNorm(a), nn.Linear(a, b), nn.GELU()) for a, b in pairwise(sizes)
         )
         self.pair_embed = (
-            PairEmbedding(config.pair_embed_dims, config.num_heads, config.last_pair_activation)
+            PairEmbedding(config.pair_embed_dims, config.num_heads, config.last_pair_activation, config.version < 3)
             if config.use_pairs
             else None
         )
         dropouts = (config.dropout, config.attention_dropout, config.activation_dropout)
+        options = BlockOptions(config.version, *dropouts, config.drop_path)
+        class_options = BlockOptions(config.version, drop_path=config.drop_path)
         self.blocks = nn.ModuleList(
-            ParticleBlock(width, config.num_heads, hidden, *dropouts) for _ in range(config.num_layers)
+            ParticleBlock(width, config.num_heads, hidden, options) for _ in range(config.num_layers)
         )
         self.class_blocks = nn.ModuleList(
-            ClassBlock(width, config.num_heads, hidden, 0.0, 0.0, 0.0) for _ in range(config.num_class_layers)
+            ClassBlock(width, config.num_heads, hidden, class_options) for _ in range(config.num_class_layers)
         )
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
-        self.norm = nn.LayerNorm(width)
-        head = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in zip((width, *config.head_dims), config.head_dims)]
+        self.norm = norm_of(config.version, width)
+        head = [
+            nn.Sequential(nn.Linear(a, b, bias=config.version < 3), nn.ReLU())
+            for a, b in zip((width, *config.head_dims), config.head_dims)
+        ]
         self.head = nn.Sequential(*head, nn.Linear((width, *config.head_dims)[-1], num_classes))
         self._initialise()
 
@@ -105,7 +129,8 @@ class ParT(nn.Module):
             for linear in module.modules():
                 if isinstance(linear, nn.Linear):
                     nn.init.xavier_uniform_(linear.weight)
-                    nn.init.zeros_(linear.bias)
+                    if linear.bias is not None:
+                        nn.init.zeros_(linear.bias)
         for block in [*self.blocks, *self.class_blocks]:
             assert isinstance(block, Block)
             for square in block.attn.in_proj.weight.chunk(3):

@@ -16,10 +16,7 @@ from jetsweep.models._layers import MaskedBatchNorm, Slots, cut_empty_slots, mea
 
 
 class ParticleNetConfig(ModelConfig):
-    """ParticleNet; the defaults are the published network.
-
-    ParticleNet-Lite: 7 neighbours, widths [[32, 32, 32], [64, 64, 64]], dense_width 128.
-    """
+    """ParticleNet; the defaults are the published network. `particlenet-lite` has those of the small one."""
 
     name: Literal["particlenet"] = "particlenet"
     num_neighbours: PositiveInt = Field(16, description="Nearest neighbours K of each constituent.")

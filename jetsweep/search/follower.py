@@ -64,9 +64,11 @@ class Follower(Callback):  # type: ignore[misc]
             self.listener.trial_reported(self.trials[trial.trial_id].number, json.loads(result["metrics"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        forget_statistics(trial)
         self.ended(self.trials[trial.trial_id])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        forget_statistics(trial)
         self.begun(self.trials[trial.trial_id])  # it may have died on its very first step
         self.ended(self.trials[trial.trial_id])
 
@@ -126,6 +128,13 @@ class Follower(Callback):  # type: ignore[misc]
             self.searcher.stopping = True
         elif stop_file.exists():
             self.searcher.stopping = True
+
+
+def forget_statistics(trial: Any) -> None:
+    """Drop what Tune keeps of every number an ended trial reported; nobody reads it."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+    trial.run_metadata.invalidate_cache()
 
 
 def starved(waiting: Any, number: int, after_s: float) -> ResourceError:

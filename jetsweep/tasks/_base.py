@@ -27,6 +27,9 @@ class TaskConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    uses_track_heads: ClassVar[bool] = False
+    """Whether the network must return `jetsweep.models.gn2.TrackOutputs`."""
+
     name: str
 
 
@@ -77,6 +80,9 @@ class Task(ABC):
     streams: ClassVar[tuple[str, ...]] = ("main",)
     """Names of the data streams a step draws one batch of each from; outlier exposure adds a second."""
 
+    constituents: ClassVar[tuple[str, ...]] = ()
+    """Columns of the constituents that the loss and the metrics need, beyond the model's."""
+
     config: Any
     phases: Sequence[Phase] = (Phase(),)
     scalars: tuple[str, ...] = ()
@@ -88,6 +94,10 @@ class Task(ABC):
     @abstractmethod
     def num_outputs(self, binary_output: str) -> int:
         """Number of outputs C the network must have."""
+
+    def output_names(self, binary_output: str) -> tuple[str, ...]:
+        """What each of the network's outputs stands for, so that another model can begin as this one."""
+        return tuple(str(i) for i in range(self.num_outputs(binary_output)))
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -104,6 +104,9 @@ class Tagging(Task):
     def num_outputs(self, binary_output: str) -> int:
         return 1 if len(self.classes) == 2 and binary_output == "sigmoid" else len(self.classes)
 
+    def output_names(self, binary_output: str) -> tuple[str, ...]:
+        return self.classes if self.num_outputs(binary_output) > 1 else (self.classes[self.signal],)
+
     def orient(self, label: Tensor, outputs: Tensor) -> Tensor:
         """A single output is the logit of the signal class, whichever index that has."""
         return (label == self.signal).long() if outputs.shape[1] == 1 else label

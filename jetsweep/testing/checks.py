@@ -22,6 +22,8 @@ from jetsweep.models._features import Preprocessing
 Tagger = Callable[[Tensor, Tensor], Tensor]
 OF_THE_JET = ("jet_features",)
 """Tensors without a dimension of slots."""
+SLOT_NUMBERS = {"neighbours"}
+"""Tensors that name slots of their own jet."""
 
 
 def on_four_vectors(network: Any, features: str) -> Tagger:
@@ -43,6 +45,10 @@ def check_permutation_invariance(
     mask_BP = tensors["mask"]
     order_BP = torch.rand(mask_BP.shape, generator=torch.Generator().manual_seed(seed)).argsort(dim=1)
     shuffled = {name: _take(x, order_BP) if name not in OF_THE_JET else x for name, x in tensors.items()}
+    for name in SLOT_NUMBERS & tensors.keys():
+        new_BP, old = order_BP.argsort(dim=1), shuffled[name]
+        new = new_BP.gather(1, old.clamp(min=0).flatten(1)).view_as(old)
+        shuffled[name] = torch.where(old >= 0, new, old)
     with _evaluating(network):
         _same(network(**shuffled), network(**tensors), atol, "the order of constituents changes the output")
 
@@ -133,6 +139,68 @@ def check_boost_invariance(
     _same(boosted, tagger(p4_BP4, mask_BP), atol, f"a boost by {rapidity} along the beam changes the output")
 
 
+def check_lorentz_invariance(
+    network: Any,
+    features: str,
+    p4_BP4: Tensor,
+    mask_BP: Tensor,
+    rapidity: float = 0.5,
+    seed: int = 0,
+    atol: float = 1e-4,
+) -> None:
+    """Raise if a rotation and a boost in directions drawn at random change the output.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Fixed four-vectors that it holds, a buffer ``references`` (S, 4), are transformed with the constituents.
+    features : str
+        Feature set.
+    p4_BP4 : Tensor, shape (B, P, 4), GeV
+    mask_BP : Tensor, shape (B, P), bool
+    rapidity : float
+        Of the boost.
+    seed : int
+        Of the directions.
+    atol : float
+    """
+    tagger = on_four_vectors(network, features)
+    before = tagger(p4_BP4, mask_BP)
+    matrix_44 = _lorentz_transformation(rapidity, seed)
+    with _transformed_references(network, matrix_44):
+        after = tagger((p4_BP4.double() @ matrix_44.T).to(p4_BP4.dtype), mask_BP)
+    _same(after, before, atol, f"a rotation and a boost by {rapidity} change the output")
+
+
+def _lorentz_transformation(rapidity: float, seed: int) -> Tensor:
+    """Boost after a rotation, both in directions drawn at random, as a matrix on (px, py, pz, E)."""
+    source = torch.Generator().manual_seed(seed)
+    rotation_33, _ = torch.linalg.qr(torch.randn(3, 3, generator=source, dtype=torch.float64))
+    rotation_33 = rotation_33 * torch.linalg.det(rotation_33)  # no mirror
+    axis_3 = F.normalize(torch.randn(3, generator=source, dtype=torch.float64), dim=0)
+    boost_44 = torch.eye(4, dtype=torch.float64)
+    boost_44[:3, :3] += (math.cosh(rapidity) - 1) * torch.outer(axis_3, axis_3)
+    boost_44[:3, 3] = boost_44[3, :3] = math.sinh(rapidity) * axis_3
+    boost_44[3, 3] = math.cosh(rapidity)
+    rotation_44 = torch.eye(4, dtype=torch.float64)
+    rotation_44[:3, :3] = rotation_33
+    return boost_44 @ rotation_44
+
+
+@contextmanager
+def _transformed_references(network: Any, matrix_44: Tensor) -> Iterator[None]:
+    """The network's fixed four-vectors, if it has any, transformed for a while."""
+    before = getattr(network, "references", None)
+    if before is None:
+        yield
+        return
+    network.references = (before.double() @ matrix_44.T).to(before.dtype)
+    try:
+        yield
+    finally:
+        network.references = before
+
+
 @contextmanager
 def _evaluating(network: Any) -> Iterator[None]:
     """Evaluation mode without gradients for a while."""
@@ -152,6 +220,8 @@ def _take(x: Tensor, order_BP: Tensor) -> Tensor:
 def _widen(x: Tensor, extra: int, junk: float, mask_BP: Tensor) -> Tensor:
     if x.dtype == torch.bool:
         return F.pad(x, (0, extra), value=False)
+    if not x.dtype.is_floating_point:
+        junk = 0 if math.isnan(junk) else int(junk)
     wide = F.pad(x, (0, 0) * (x.dim() - 2) + (0, extra), value=junk)
     return torch.where(mask_BP.view(*mask_BP.shape, *[1] * (x.dim() - 2)), wide, junk)
 

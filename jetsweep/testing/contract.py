@@ -14,11 +14,17 @@ from torch import Tensor, nn
 from jetsweep.models._base import MODELS, ModelConfig, build_network
 from jetsweep.testing.checks import (
     check_batch_independence,
+    check_boost_invariance,
     check_finite_gradients,
+    check_lorentz_invariance,
     check_padding_invariance,
     check_permutation_invariance,
+    check_rotation_invariance,
+    on_four_vectors,
 )
-from jetsweep.testing.toys import toy_inputs
+from jetsweep.testing.toys import toy_four_vectors, toy_inputs
+
+SYMMETRIES = ("rotation", "boost", "lorentz")
 
 
 class ModelContract:
@@ -39,8 +45,13 @@ class ModelContract:
         Tolerance of the invariances, absolute and relative.
     bf16_atol : float
         Tolerance of bf16 autocast against float32.
+    symmetry_atol : float
+        Tolerance of the declared symmetries in float64.
     learning_rate : float
         Of the twenty Adam steps.
+
+    A network may declare in a class attribute ``symmetries`` what leaves its output alone: "rotation" about the beam,
+    "boost" along the beam, "lorentz" for any of the Lorentz group, its buffer ``references`` transformed as well.
 
     Examples
     --------
@@ -57,6 +68,7 @@ class ModelContract:
     is_permutation_invariant: ClassVar[bool] = True
     atol: ClassVar[float] = 1e-5
     bf16_atol: ClassVar[float] = 0.1
+    symmetry_atol: ClassVar[float] = 1e-6
     learning_rate: ClassVar[float] = 1e-3
 
     def make(self, config: ModelConfig | None = None, seed: int = 0) -> nn.Module:
@@ -127,6 +139,22 @@ class ModelContract:
         if self.takes_constituents():
             check_padding_invariance(self.make(), self.toys()[0], atol=self.atol)
 
+    def test_declared_symmetries_hold(self) -> None:
+        """In float64, with features rebuilt: what remains is rounding, amplified by no more than the logits' size."""
+        declared: Any = getattr(MODELS.get(self.config.name).network, "symmetries", ())
+        assert set(declared) <= set(SYMMETRIES), f"expected symmetries out of {SYMMETRIES}, found {declared}"
+        if not declared:
+            return
+        network = self.make().double()
+        p4_BP4, mask_BP, _ = toy_four_vectors(self.num_jets, self.num_slots, seed=1)
+        p4_BP4, features = p4_BP4.double(), self.config.features
+        for name in declared:
+            if name == "lorentz":
+                check_lorentz_invariance(network, features, p4_BP4, mask_BP, atol=self.symmetry_atol)
+            else:
+                check = check_rotation_invariance if name == "rotation" else check_boost_invariance
+                check(on_four_vectors(network, features), p4_BP4, mask_BP, atol=self.symmetry_atol)
+
     def test_junk_in_padding_leaves_gradients_alone(self) -> None:
         if not self.takes_constituents():
             return
@@ -192,7 +220,8 @@ class ModelContract:
 
 
 def _with_junk(x: Tensor, mask_BP: Tensor) -> Tensor:
-    """Not-a-number in every empty slot."""
+    """Not-a-number in every empty slot; 0, a slot that may be real, where integers name slots."""
     if x.dtype == torch.bool:
         return x
-    return torch.where(mask_BP.view(*mask_BP.shape, *[1] * (x.dim() - 2)), x, torch.nan)
+    junk = torch.nan if x.dtype.is_floating_point else 0
+    return torch.where(mask_BP.view(*mask_BP.shape, *[1] * (x.dim() - 2)), x, junk)

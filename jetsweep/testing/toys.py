@@ -52,8 +52,8 @@ def toy_inputs(
 ) -> tuple[dict[str, Tensor], Tensor, int]:
     """Tensors that a network of `config` wants, the labels, and the number of features.
 
-    Four-vectors go through the feature set of `config`; identity and track columns are zero, high-level variables are
-    unit Gaussians about the label.
+    Four-vectors go through the feature set of `config`; a third of the constituents is neutral, track columns are unit
+    Gaussians, high-level variables are unit Gaussians about the label.
 
     Parameters
     ----------
@@ -72,6 +72,17 @@ def toy_inputs(
             label_B,
             num_features,
         )
-    extra_BPF = p4_BP4.new_zeros(num_jets, num_slots, len(COLUMNS[config.features]) - 4)
+    extra_BPF = _extra_columns(COLUMNS[config.features][4:], p4_BP4.shape[:2], seed)
     preprocessing = Preprocessing(config.features, inputs, num_slots)
     return preprocessing.from_padded(p4_BP4, mask_BP, extra_BPF), label_B, num_features
+
+
+def _extra_columns(names: tuple[str, ...], shape: tuple[int, ...], seed: int) -> Tensor:
+    """Columns after the four-vector, shape (B, P, F)."""
+    source = torch.Generator().manual_seed(seed)
+    charge_BP = torch.randint(-1, 2, shape, generator=source).float()
+    columns = {"charge": charge_BP, "is_charged_hadron": charge_BP.abs(), "is_neutral_hadron": 1 - charge_BP.abs()}
+    for name in ("d0", "d0_err", "dz", "dz_err"):
+        columns[name] = torch.randn(shape, generator=source)
+    none = torch.zeros(*shape, 0)
+    return torch.cat([none, *(columns.get(name, torch.zeros(shape))[..., None] for name in names)], dim=-1)

@@ -16,14 +16,15 @@ from jetsweep.tracking.compare import BEST, COLUMNS, FRONT, VIOLATES, Comparison
 def _csv(comparison: Comparison) -> str:
     names = sorted({name for record in comparison.records for name in record.metrics})
     params = sorted({name for record in comparison.records for name in record.params})
-    head = ["sweep", "trial", "status", "model", "parameters", "seconds", "inference_us_per_jet", "device", "mark"]
+    head = ["sweep", "trial", "status", "model", "parameters", "seconds", "inference_us_per_jet", "single_jet_us"]
+    head += ["device", "mark"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*head, *names, *(f"param:{name}" for name in params)])
     names_of_marks = {BEST: "best", FRONT: "front", VIOLATES: "violates"}
     for r, mark in zip(comparison.records, comparison.marks):
-        row: list[Any] = [r.sweep, r.number, r.status, r.model, r.parameters, r.seconds, r.inference_us, r.device]
-        row.append(names_of_marks.get(mark, ""))
+        row: list[Any] = [r.sweep, r.number, r.status, r.model, r.parameters, r.seconds, r.inference_us]
+        row += [r.single_jet_us, r.device, names_of_marks.get(mark, "")]
         row += [r.metrics.get(name, "") for name in names]
         writer.writerow([*row, *(r.params.get(name, "") for name in params)])
     return stream.getvalue()

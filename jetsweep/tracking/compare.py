@@ -22,7 +22,7 @@ WIDTH = 120
 """Columns of a terminal that the table fits."""
 
 REJECTIONS = tuple(f"1/εB @ {efficiency:g}" for efficiency in EFFICIENCIES)
-COLUMNS = ("model", "trial", "parameters", "accuracy", "AUC", *REJECTIONS, "training", "inference")
+COLUMNS = ("model", "trial", "parameters", "accuracy", "AUC", *REJECTIONS, "training", "inference", "one jet")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Comparison:
         return (
             f"{sweeps}Test split; {BEST} best of its model by its validation metric; {front}{violates}in brackets: "
             "validation AUC of a trial that did not end; 1/εB at signal efficiency εS with binomial uncertainty; "
-            f"inference time per jet ({'; '.join(sorted(devices)) or 'not measured'})."
+            f"inference time per jet, and of one jet alone ({'; '.join(sorted(devices)) or 'not measured'})."
         )
 
     def print(self, console: Console) -> None:
@@ -220,7 +220,7 @@ def _cells(record: TrialRecord, mark: str, letter: str | None) -> list[str]:
     if record.status != "complete":
         auc = record.metrics.get("val/auc", math.nan)
         shown = "" if math.isnan(auc) else f"({auc:.4f})"
-        return [*head, record.status, shown, "", "", "", _duration(record.seconds), ""]
+        return [*head, record.status, shown, "", "", "", _duration(record.seconds), "", ""]
     rejections = [
         with_uncertainty(
             record.metrics.get(f"test/rejection_at_{e:g}", math.nan),
@@ -235,6 +235,7 @@ def _cells(record: TrialRecord, mark: str, letter: str | None) -> list[str]:
         *rejections,
         _duration(record.seconds),
         _time_per_jet(record.inference_us),
+        _time_alone(record.single_jet_us),
     ]
 
 
@@ -273,6 +274,12 @@ def _number(value: float, pattern: str) -> str:
 
 def _time_per_jet(microseconds: float) -> str:
     return _number(microseconds, "{:,.0f} µs" if microseconds >= 10 else "{:.1f} µs")
+
+
+def _time_alone(microseconds: float) -> str:
+    if microseconds < 1000:
+        return _time_per_jet(microseconds)
+    return _number(microseconds / 1000, "{:,.1f} ms" if microseconds < 99_950 else "{:,.0f} ms")
 
 
 def _count(parameters: int) -> str:

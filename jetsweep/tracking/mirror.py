@@ -352,7 +352,7 @@ def _result_points(folder: Path, history: Sequence[Metrics], outcome: Mapping[st
         return []
     values = {name: x for name, x in record.metrics.items() if name.startswith("test/")}
     values |= {"parameters": record.parameters, "train_seconds": record.seconds}
-    values["inference_us_per_jet"] = record.inference_us
+    values |= {"inference_us_per_jet": record.inference_us, "single_jet_us": record.single_jet_us}
     at = _changed_ms(folder / OUTCOME) or _now_ms()
     step = int(history[-1]["epoch"]) if history else 0
     return [Point(name, value, at, step) for name, value in finite(values).items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from jetsweep.tracking.repeats import read_repeats
 from jetsweep.tracking.results import read_history, trial_folder
 from jetsweep.tracking.study import has_study
 from jetsweep.training.checkpoint import read_spec, read_weights, write_file
+from jetsweep.training.timing import Timing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,6 +87,7 @@ def write_evaluation(
     arrays: Mapping[str, np.ndarray],
     task: Task,
     about: Mapping[str, str],
+    timings: Sequence[Timing] = (),
 ) -> None:
     """Write ``metrics.json``, ``<split>.npz`` and the task's plots of an evaluation into `folder`.
 
@@ -95,7 +97,8 @@ def write_evaluation(
         If it cannot be written.
     """
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    write_file(folder / "metrics.json", json.dumps({**about, "metrics": finite}, indent=1).encode())
+    times = {"timing": list(timings)} if timings else {}
+    write_file(folder / "metrics.json", json.dumps({**about, "metrics": finite, **times}, indent=1).encode())
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **dict(arrays))
     write_file(folder / f"{split}.npz", buffer.getvalue())
@@ -112,4 +115,17 @@ def metrics_table(metrics: Mapping[str, float]) -> Table:
         if not name.endswith("_error"):
             error = metrics.get(f"{name}_error")
             table.add_row(name, f"{value:.5g}" if error is None else with_uncertainty(value, error))
+    return table
+
+
+def timing_table(timings: Sequence[Timing]) -> Table:
+    """Times per jet for a terminal, a device a row."""
+    from rich.table import Table
+
+    table = Table("inference time (median, warm)")
+    table.add_column("µs per jet, in batches", justify="right")
+    table.add_column("µs of a jet alone", justify="right")
+    for timing in timings:
+        batched = f"{timing['inference_us_per_jet']:,.1f} ({timing['inference_batch']:,} jets)"
+        table.add_row(str(timing["device"]), batched, f"{timing['single_jet_us']:,.0f}")
     return table

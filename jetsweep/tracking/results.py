@@ -55,6 +55,8 @@ class TrialRecord:
         Time per jet in microseconds.
     inference_batch : int
         Jets per batch in that measurement.
+    single_jet_us : float
+        Time of a jet alone in microseconds.
     device : str
         Where that was measured.
     selection : float
@@ -75,6 +77,7 @@ class TrialRecord:
     seconds: float = float("nan")
     inference_us: float = float("nan")
     inference_batch: int = 0
+    single_jet_us: float = float("nan")
     device: str = ""
     selection: float = float("-inf")
     losses: tuple[float, ...] = ()
@@ -164,6 +167,7 @@ def _with_result(
         seconds=result["seconds"],
         inference_us=float(timing.get("inference_us_per_jet", float("nan"))),
         inference_batch=int(timing.get("inference_batch", 0)),
+        single_jet_us=float(timing.get("single_jet_us", float("nan"))),
         device=str(timing.get("device", "")),
         selection=selection if selection == selection else float("-inf"),
         losses=tuple(

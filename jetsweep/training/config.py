@@ -166,6 +166,30 @@ class MonitorConfig(_Settings):
     min_delta: NonNegativeFloat = Field(0.0, description="A smaller change does not count as an improvement.")
 
 
+class InitConfig(_Settings):
+    """Where the first weights of a trial come from."""
+
+    path: str = Field(
+        description="Trial's or checkpoint's folder, or a file of weights as the authors of ParT and ParticleNet "
+        "publish them."
+    )
+    classes: dict[str, str | NonNegativeInt] = Field(
+        {},
+        description="Output of the earlier model, by class or number, that an output of this one begins as, e.g. "
+        "{top: Tbqq}; by default those of the same class, if it has all of them.",
+    )
+    fresh: tuple[str, ...] = Field(
+        (), description="Patterns of parameter names that begin with fresh weights all the same, e.g. network.head.*"
+    )
+
+
+def _init_config(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+InitFrom = Annotated[InitConfig, BeforeValidator(_init_config, json_schema_input_type=str | InitConfig)]
+
+
 class TrainingConfig(_Settings):
     """How one trial trains."""
 
@@ -178,6 +202,9 @@ class TrainingConfig(_Settings):
     accumulate: PositiveInt = Field(1, description="Micro-batches that one optimizer step is split into.")
     optimizer: OptimizerConfig = Field(AdamWConfig(), description="Optimizer.")
     schedule: ScheduleConfig = Field(CosineConfig(warmup_epochs=0.5), description="Course of the learning rate.")
+    init_from: InitFrom | None = Field(
+        None, description="Fine-tuning: begin with the weights of another trial, or with published ones."
+    )
     lr_factors: dict[str, NonNegativeFloat] = Field(
         {}, description="Factor on the learning rate by pattern of parameter names, e.g. network.head.*: 50; 0 freezes."
     )
@@ -258,3 +285,15 @@ class TrialSpec(BaseModel):
     model: AnyModel = Field(description="Architecture.")
     training: TrainingConfig = Field(TrainingConfig(), description="How it is trained.")
     resources: ResourcesConfig = Field(ResourcesConfig(), description="What one trial may use.")
+
+    @model_validator(mode="after")
+    def _heads_fit_the_task(self) -> TrialSpec:
+        wanted, found = self.task.uses_track_heads, getattr(self.model, "track_heads", False)
+        if wanted and not found:
+            raise ValueError(
+                f"model: task {self.task.name} expects gn2 or gn2x with track_heads: true, found {self.model.name}"
+                + (" without" if hasattr(self.model, "track_heads") else "")
+            )
+        if found and not wanted:
+            raise ValueError(f"model.track_heads: expected false beside task {self.task.name}, found true")
+        return self

@@ -1,8 +1,7 @@
-"""Whole-split metrics, exact over ranks, and the time a jet takes."""
+"""Whole-split metrics, exact over ranks."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
@@ -83,40 +82,3 @@ def evaluate(
         )
     metrics = {f"{split}/{name}": value for name, value in evaluator.compute(world.gather).items()}
     return metrics, evaluator.arrays()
-
-
-@torch.no_grad()
-def inference_time(
-    model: nn.Module, batch: Batch, device: torch.device, precision: str = "fp32", budget_s: float = 5.0
-) -> dict[str, float | int | str]:
-    """Time of preprocessing and forward pass per jet: median over warm repetitions, data already on the device.
-
-    Returns
-    -------
-    dict
-        ``inference_us_per_jet`` (microseconds), ``inference_batch`` (jets), ``inference_repeats`` and ``device``.
-    """
-    model.eval()
-    batch = batch.to(device)
-
-    def once() -> float:
-        start = time.perf_counter()
-        with autocast(precision, device):
-            model(batch)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - start
-
-    end = time.perf_counter() + budget_s
-    once()
-    seconds = [once()]
-    while len(seconds) < 20 and time.perf_counter() < end:
-        seconds.append(once())
-    threads = f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {threads}"
-    return {
-        "inference_us_per_jet": float(np.median(seconds)) / len(batch) * 1e6,
-        "inference_batch": len(batch),
-        "inference_repeats": len(seconds),
-        "device": name,
-    }

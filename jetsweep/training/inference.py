@@ -17,6 +17,7 @@ from jetsweep.errors import DataError, JetsweepError
 from jetsweep.tasks._base import Task, build_task
 from jetsweep.training.checkpoint import LoadedModel
 from jetsweep.training.evaluate import Batches, autocast, evaluate
+from jetsweep.training.timing import TIMED_BATCH, Timing, inference_time, timed_batches
 from jetsweep.training.world import World, default_device
 
 
@@ -74,7 +75,8 @@ def evaluate_model(
     """
     world = World.alone(device or default_device())
     task = build_task(loaded.spec.task, loaded.classes)
-    loader = _Relabelled(_loader(loaded, task, dataset, split, batch_size, world), _label_map(loaded, dataset))
+    of_split = _loader(loaded, task, dataset, split, batch_size, world, task.constituents)
+    loader = _Relabelled(of_split, _label_map(loaded, dataset))
     metrics, arrays = evaluate(
         loaded.model.to(world.device), task, loader, world, loaded.spec.training.precision, split
     )
@@ -124,15 +126,47 @@ def predict_batches(
         yield batch.rows.numpy(), columns
 
 
+def time_model(loaded: LoadedModel, dataset: Dataset, split: str = "test") -> list[Timing]:
+    """Time of a jet in batches of 1,000 and alone, on the CPU and on the GPU where there is one.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+    dataset : Dataset
+    split : str
+
+    Returns
+    -------
+    list of dict
+        One of `jetsweep.training.timing.inference_time` per device; the CPU's in float32, the GPU's as trained.
+    """
+    task = build_task(loaded.spec.task, loaded.classes)
+    cpu, best = torch.device("cpu"), default_device()
+    world = World.alone(cpu)
+    num_jets = min(TIMED_BATCH, loaded.spec.training.eval_batch_size)  # what fits the memory
+    batches = timed_batches(lambda size: _loader(loaded, task, dataset, split, size, world), num_jets)
+    found = [inference_time(loaded.model.to(cpu), *batches, cpu)]
+    if best.type != "cpu":
+        found.append(inference_time(loaded.model.to(best), *batches, best, loaded.spec.training.precision))
+    return found
+
+
 def _loader(
-    loaded: LoadedModel, task: Task, dataset: Dataset, split: str, batch_size: int | None, world: World
+    loaded: LoadedModel,
+    task: Task,
+    dataset: Dataset,
+    split: str,
+    batch_size: int | None,
+    world: World,
+    targets: tuple[str, ...] = (),
 ) -> Loader:
     preprocessing, spec = loaded.model.preprocessing, loaded.spec
     return dataset.loader(
         split,
         batch_size or spec.training.eval_batch_size,
-        constituents=preprocessing.constituent_columns,
+        constituents=(*preprocessing.constituent_columns, *targets),
         scalars=tuple(dict.fromkeys((*preprocessing.scalar_columns, *task.scalars))),
+        groups=preprocessing.group_columns,
         max_constituents=spec.data.max_constituents,
         pin_memory=world.device.type == "cuda",
     )

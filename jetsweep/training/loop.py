@@ -23,7 +23,7 @@ from jetsweep.training.ema import MovingAverage
 from jetsweep.training.evaluate import Batches, autocast, evaluate
 from jetsweep.training.exploit import keep_snapshot
 from jetsweep.training.history import History
-from jetsweep.training.optimizers import build_optimizers
+from jetsweep.training.optimizers import build_optimizers, training_mode
 from jetsweep.training.progress import Asked, Diverged, Progress
 from jetsweep.training.random_state import random_state, seed_everything, set_random_state
 from jetsweep.training.reporter import Metrics, Reporter
@@ -159,7 +159,7 @@ class TrainingLoop:
     def _train_epoch(self, steps: Iterator[list[dict[str, Batch]]]) -> None:
         progress, every = self.progress, self.config.checkpoint_every_steps
         end = (self.completed_epochs + 1) * self.steps_per_epoch
-        self.model.train()
+        training_mode(self.model)
         clock = time.perf_counter()
 
         def tick() -> None:

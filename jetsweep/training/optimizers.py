@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from jetsweep.errors import JetsweepError
@@ -21,6 +22,7 @@ from jetsweep.training.config import (
     RangerConfig,
     SGDConfig,
 )
+from jetsweep.training.patterns import require_matches
 
 _NO_DECAY_WORDS = ("token",)
 
@@ -44,15 +46,20 @@ def freeze(module: nn.Module, factors: Mapping[str, float]) -> None:
     JetsweepError
         If a pattern matches no parameter, or nothing is left to train.
     """
-    names = [name for name, _ in module.named_parameters()]
-    for pattern in factors:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise JetsweepError(f"training.lr_factors: {pattern!r} matches no parameter; there are {', '.join(names)}")
+    require_matches("training.lr_factors", factors, (name for name, _ in module.named_parameters()))
     for name, parameter in module.named_parameters():
         if lr_factor_of(name, factors) == 0.0:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise JetsweepError("training.lr_factors: every parameter is frozen, nothing is left to train")
+
+
+def training_mode(module: nn.Module) -> None:
+    """Training mode, but for frozen batch norms: those keep the statistics that belong to their weights."""
+    module.train()
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and not any(p.requires_grad for p in part.parameters()):
+            part.eval()
 
 
 def build_optimizers(

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +30,8 @@ from jetsweep.training.checkpoint import (
     write_file,
 )
 from jetsweep.training.config import TrialSpec
-from jetsweep.training.evaluate import Batches, evaluate, inference_time
+from jetsweep.training.evaluate import Batches, evaluate
+from jetsweep.training.init_from import initialise
 from jetsweep.training.loop import TrainingLoop
 from jetsweep.training.memory import as_small_as, out_of_memory, release
 from jetsweep.training.optimizers import freeze
@@ -39,9 +39,8 @@ from jetsweep.training.progress import Diverged, Progress
 from jetsweep.training.random_state import seed_everything
 from jetsweep.training.reporter import Metrics, Reporter, silent
 from jetsweep.training.restarts import restarts
+from jetsweep.training.timing import TIMED_BATCH, Timing, inference_time, timed_batches
 from jetsweep.training.world import World
-
-_TIMED_BATCH = 1000
 
 _log = logging.getLogger("jetsweep")
 
@@ -69,7 +68,7 @@ class TrainResult:
     seconds : float
         Training time over all interruptions, without the final evaluation.
     timing : dict
-        ``inference_us_per_jet`` (median of warm batches), ``inference_batch`` and ``device``.
+        Of `jetsweep.training.timing.inference_time`; empty where nothing was evaluated.
     restarts : int
         Times that the trial was started again after a process or node of it had died.
     accumulate : int
@@ -83,7 +82,7 @@ class TrainResult:
     error: str | None
     parameters: int
     seconds: float
-    timing: dict[str, float | int | str] = field(default_factory=dict)
+    timing: Timing = field(default_factory=dict)
     restarts: int = 0
     accumulate: int = 1
 
@@ -165,7 +164,8 @@ def _train(
     """Train until the end or until memory runs out; `used` is `spec`, perhaps in smaller pieces."""
     dataset = _first_then_others(world, lambda: prepare(spec.data, data_root))
     task = build_task(spec.task, dataset.classes)
-    model = _build_model(used, task, dataset, world)
+    resumed = world.from_first(world.is_first and (workdir / "checkpoints" / "last").exists())
+    model = _build_model(used, task, dataset, world, fresh=not resumed)
     loop = TrainingLoop(
         model,
         task,
@@ -183,7 +183,7 @@ def _train(
         (workdir / "result.json").unlink(missing_ok=True)  # the result of fewer epochs is no result of these
     error: str | None = None
     test: dict[str, float] = {}
-    timing: dict[str, float | int | str] = {}
+    timing: Timing = {}
     stopped_because: StoppedBecause
     try:
         stopped_because = loop.run()
@@ -237,9 +237,14 @@ def check_data(spec: TrialSpec, dataset: Dataset) -> None:
     Raises
     ------
     DataError
-        If a split is missing or empty, or lacks what the task needs.
+        If a split is missing or empty, or lacks what the task needs; or weights that the source demands are not used.
     """
     task = build_task(spec.task, dataset.classes)
+    if dataset.manifest.provenance.get("weights_required") and not getattr(spec.task, "use_weights", False):
+        raise DataError(
+            f"{dataset.path}: jets of {dataset.manifest.source} are trained with their weights only, expected "
+            f"task.use_weights: true, found {getattr(spec.task, 'use_weights', 'a task without weights')}"
+        )
     wanted = {"train" if stream == "main" else stream for stream in task.streams} | {"val"}
     for split in sorted(wanted | ({"test"} & set(dataset.splits))):
         num_jets, counts = dataset.num_rows(split), dataset.class_counts(split)
@@ -271,7 +276,9 @@ def _continued(spec: TrialSpec, last: Path) -> TrialSpec:
         return spec
     left = read_spec(last)
     before, now = left.model_dump(mode="json"), spec.model_dump(mode="json")
-    for part in ("seed", "data", "task", "model"):
+    for tree in (before, now):
+        tree["training.init_from"] = tree["training"]["init_from"]
+    for part in ("seed", "data", "task", "model", "training.init_from"):
         if before[part] != now[part]:
             raise JetsweepError(
                 f"{last}: cannot continue, its {part} is {json.dumps(before[part])}, the experiment's is "
@@ -297,12 +304,18 @@ def _first_then_others(world: World, make: Callable[[], Dataset]) -> Dataset:
     return made if made is not None else make()
 
 
-def _build_model(spec: TrialSpec, task: Task, dataset: Dataset, world: World) -> JetModel:
-    """Fresh weights from the spec's seed, feature statistics from the training split; the same on all ranks."""
+def _build_model(spec: TrialSpec, task: Task, dataset: Dataset, world: World, fresh: bool) -> JetModel:
+    """Weights from the spec's seed or its source, statistics from that or the training split; the same on all ranks.
+
+    Those of a trial that is not `fresh` come from its checkpoint, so that the source may be gone by then.
+    """
     seed_everything(spec.seed)
     num_outputs = task.num_outputs(spec.model.binary_output)
     model = build_jet_model(spec.model, num_outputs, spec.data.max_constituents)
-    if world.is_first and model.preprocessing.needs_statistics:
+    fitted = False
+    if fresh and spec.training.init_from is not None:
+        fitted = initialise(model, spec.training.init_from, spec.model, task).has_statistics
+    if world.is_first and model.preprocessing.needs_statistics and not fitted:
         model.preprocessing.fit(_loader(spec, task, model, dataset, World.alone("cpu"), "train").batches(0))
     model.to(world.device)
     world.broadcast_module(model)
@@ -328,8 +341,9 @@ def _loader(
     loader: Batches = dataset.loader(
         split,
         batch_size or spec.training.eval_batch_size,
-        constituents=model.preprocessing.constituent_columns,
+        constituents=(*model.preprocessing.constituent_columns, *task.constituents),
         scalars=tuple(dict.fromkeys((*model.preprocessing.scalar_columns, *task.scalars))),
+        groups=model.preprocessing.group_columns,
         shuffle=training,
         seed=spec.seed,
         rank=world.rank,
@@ -358,7 +372,7 @@ def _training_loaders(
     return loaders
 
 
-def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, float], dict[str, float | int | str]]:
+def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, float], Timing]:
     """Metrics of the best checkpoint on the test split, its arrays on disk, and the time per jet."""
     spec, task, world = loop.spec, loop.task, loop.world
     model: Any = loop.model
@@ -376,13 +390,12 @@ def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, floa
         if world.is_first:
             path = loop.workdir / "evaluation" / f"{split}.npz"
             loop.disk.write(lambda path=path, arrays=arrays: _save_arrays(path, arrays))  # type: ignore[misc]
-    timing: dict[str, float | int | str] = {}
+    timing: Timing = {}
     if world.is_first:
         alone = World.alone(world.device)
-        num_jets = min(_TIMED_BATCH, spec.training.eval_batch_size)  # what fits the memory
-        loader = _loader(spec, task, model, dataset, alone, "val", num_jets)
-        with closing(loader.batches(0)) as batches:  # type: ignore[type-var]
-            timing = inference_time(model, next(batches), world.device, spec.training.precision)
+        num_jets = min(TIMED_BATCH, spec.training.eval_batch_size)  # what fits the memory
+        batches = timed_batches(lambda size: _loader(spec, task, model, dataset, alone, "val", size), num_jets)
+        timing = inference_time(model, *batches, world.device, spec.training.precision)
     return test, world.from_first(timing)
 
 

@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from jetsweep.data.batch import Batch, Ragged
+from jetsweep.data.derived import DERIVED_GROUPS
 from jetsweep.losses.classification import classification_loss
 from jetsweep.models import MODELS
 from jetsweep.models._features import P4, Preprocessing
@@ -78,6 +79,10 @@ def make_jets(preprocessing: Preprocessing, lengths_B: Tensor) -> Batch:
         # identity and displacement are noise: the arithmetic does not depend on them
         values_NF = torch.stack([momenta[name] if name in momenta else normal(num) for name in columns], dim=-1)
         groups["constituents"] = Ragged(values_NF, offsets, columns)
+    for name in preprocessing.group_columns:
+        derived = DERIVED_GROUPS[name]
+        nodes, starts = derived.make(torch.stack(p4, dim=-1).cpu().numpy(), offsets.cpu().numpy())
+        groups[name] = Ragged(torch.from_numpy(nodes), torch.from_numpy(starts), derived.columns).to(device)
     scalars = {name: normal(len(lengths_B)) for name in preprocessing.scalar_columns}
     rows = torch.arange(len(lengths_B), device=device)
     return Batch(groups, scalars, {"label": rows % 2}, None, rows)
@@ -87,7 +92,7 @@ def build(name: str, slots: int, device: torch.device) -> JetModel:
     """Published size: 17 constituent features and ten classes, or the jet's high-level variables and one output."""
     entry = MODELS.get(name)
     inputs = entry.network.inputs
-    config = entry.config(features="full") if "features" in inputs else entry.config()
+    config = entry.config(features="full") if "features" in inputs and "neighbours" not in inputs else entry.config()
     torch.manual_seed(0)
     return build_jet_model(config, 1 if "jet_features" in inputs else CLASSES, slots).to(device)
 

@@ -98,7 +98,7 @@ def test_what_is_no_tracking_uri(refuse_run, uri, found):
     ("key", "value", "told"),
     [
         ("training.optimizer.lr", "{log: [1e-2, 1e-4]}", ": log: expected low at most high, found [0.01, 0.0001]"),
-        ("model", "pfnn", ".name: unknown model 'pfnn'; there are efn, .*, did you mean 'pfn'?"),
+        ("model", "pfnn", ".name: unknown model 'pfnn'; there are dnn, .*, did you mean 'pfn'?"),
         ("search.objectives", "[{metric: val/auk}]", "[0].metric: expected one of .*, did you mean 'val/auc'?"),
         ("training.monitor", "{metric: test/auc}", ".metric: expected one of the metrics val/loss, .*found 'test/auc'"),
         ("training.epoch", "3", ": expected one of the keys .*, found 'epoch', did you mean 'epochs'?"),

@@ -44,7 +44,7 @@ def test_make_inspect_verify_stats(tmp_path):
     out = tmp_path / "toy"
     assert "train" in run("make", "toy", "--jets", 200, "--seed", 3, "--out", out, "-o", "tracks=true")
     dataset = open_dataset(out)
-    assert dataset.manifest.options == {"name": "toy", "jets": 200, "seed": 3, "tracks": True}
+    assert dataset.manifest.options == {"name": "toy", "jets": 200, "seed": 3, "tracks": True, "truth": False}
     shown = run("inspect", out)
     for expected in ("constituents.d0", "mm", "qcd, top", dataset.digest, '"seed": 3', "synthetic"):
         assert expected in shown

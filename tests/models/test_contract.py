@@ -4,7 +4,10 @@ from jetsweep.models import MODELS, ModelConfig
 from jetsweep.testing import ModelContract
 
 # sizes for the twenty training steps; architectures that are not named train as configured by default
+SMALL_GN2 = {"width": 32, "output_width": 32, "num_layers": 2, "num_heads": 4, "hidden": 64, "head_sizes": (32,)}
 SMALLER = {
+    "gn2": SMALL_GN2,
+    "gn2x": SMALL_GN2,
     "part": {
         "embed_dims": (32, 64, 32),
         "pair_embed_dims": (16, 16),
@@ -13,13 +16,27 @@ SMALLER = {
         "num_class_layers": 1,
     },
     "particlenet": {"num_neighbours": 7, "widths": ((32, 32, 32), (64, 64, 64)), "dense_width": 128},
+    "resnet": {"num_pixels": 32, "num_blocks": (1, 1), "base_width": 8, "dropout": 0.1},
+    "lorentznet": {"width": 24, "num_layers": 2},
+    "pelican": {"width": 25, "message_width": 15, "num_layers": 2},
 }
+# pcnn sorts by pT inside, so the order of slots does not matter to it
+IN_SLOT_ORDER = {"dnn"}
 
 
 def contract_of(name: str) -> type[ModelContract]:
     config: type[ModelConfig] = MODELS.get(name).config
     smaller = config(**SMALLER[name]) if name in SMALLER else None
-    return type(f"Test_{name}", (ModelContract,), {"config": config(), "training_config": smaller})
+    facts = {"config": config(), "training_config": smaller, "is_permutation_invariant": name not in IN_SLOT_ORDER}
+    return type(f"Test_{name}", (ModelContract,), facts)
+
+
+class TestParTVersion2(ModelContract):
+    config = MODELS.get("part").config(version=2, **SMALLER["part"])
+
+
+class TestParTVersion3(ModelContract):
+    config = MODELS.get("part").config(version=3, **SMALLER["part"])
 
 
 for _name in MODELS.names():
@@ -27,5 +44,6 @@ for _name in MODELS.names():
 
 
 def test_every_architecture_is_here():
-    assert {"efn", "hldnn", "part", "particlenet", "pfn"} <= set(MODELS.names())
+    assert len(MODELS.names()) >= 14
+    assert {"dnn", "efn", "gn2", "lorentznet", "part", "pelican", "pfn"} <= set(MODELS.names())
     assert {f"Test_{name}" for name in MODELS.names()} <= set(globals())

@@ -70,7 +70,22 @@ def test_golden_jet_of_the_energy_flow_inputs():
     torch.testing.assert_close(out["angles"][0], expected, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("features", ["kin", "kinpid", "kinpidplus", "full", "energyflow", "atlas7"])
+def test_golden_jet_of_the_inputs_of_jet_images():
+    out = Preprocessing("aligned", ("z", "angles", "mask", "features"), 200)(batch_of(GOLDEN))
+    torch.testing.assert_close(out["z"][0, :3], torch.tensor([0.625, 0.3125, 0.0625]))
+    torch.testing.assert_close(out["angles"][0, :3], torch.tensor(GOLDEN_ATLAS)[:, :2], atol=1e-6, rtol=0)
+    assert out["angles"].shape == (1, 200, 2)
+    torch.testing.assert_close(out["features"], torch.cat([out["z"][..., None], out["angles"]], dim=-1))
+
+
+def test_a_jet_with_one_or_two_constituents_is_aligned_as_far_as_it_goes():
+    out = Preprocessing("aligned", ("angles", "mask"), 5)(batch_of(GOLDEN[:1], GOLDEN[:2]))["angles"]
+    assert out[0].abs().max() == 0
+    torch.testing.assert_close(out[1, :2], torch.tensor([[0.0, 0.0], [0.0, -0.223607]]), atol=1e-6, rtol=0)
+    assert out[1, 2:].abs().max() == 0
+
+
+@pytest.mark.parametrize("features", ["kin", "kinpid", "kinpidplus", "full", "energyflow", "atlas7", "aligned"])
 def test_empty_slots_may_hold_anything(features):
     columns = COLUMNS[features]
     prep = Preprocessing(features, ("features", "mask"), 6)
@@ -84,7 +99,7 @@ def test_empty_slots_may_hold_anything(features):
         assert out[:, 3:].abs().max() == 0
 
 
-@pytest.mark.parametrize("features", ["kin", "energyflow", "atlas7"])
+@pytest.mark.parametrize("features", ["kin", "energyflow", "atlas7", "aligned"])
 @pytest.mark.parametrize("jet", [[], GOLDEN[:1], GOLDEN[:2], [(50.0, 0.2, 0.1)] * 4, [(1e-3, 12.0, 0.0)]])
 def test_odd_jets_stay_finite(features, jet):
     out = Preprocessing(features, ("features", "mask"), 4)(batch_of(jet, GOLDEN))

@@ -4,7 +4,6 @@ import pytest
 
 from jetsweep.models import create_model
 
-LITE = {"num_neighbours": 7, "widths": ((32, 32, 32), (64, 64, 64)), "dense_width": 128}
 SMALL_PART = {
     "embed_dims": (32, 64, 32),
     "pair_embed_dims": (16, 16),
@@ -24,21 +23,26 @@ def count(module):
 @pytest.mark.parametrize(
     ("name", "num_features", "num_classes", "config", "expected"),
     [
+        ("gn2", 21, 4, {"track_heads": True}, 2_339_150),
+        ("gn2x", 22, 4, {"track_heads": True}, 5_565_774),
         ("part", 17, 10, {}, 2_143_486),
         ("part", 13, 10, {}, 2_142_958),
         ("part", 7, 10, {}, 2_142_166),
         ("part", 7, 2, {}, 2_141_134),
         ("part", 4, 2, {}, 2_140_738),
         ("part", 17, 10, {"use_pairs": False}, 2_133_918),
+        ("part", 17, 10, {"version": 2}, 2_789_806),
+        ("part", 17, 10, {"version": 3}, 2_770_278),
         ("part", 7, 2, SMALL_PART, 44_510),
         ("particlenet", 17, 10, {}, 370_156),
         ("particlenet", 13, 10, {}, 369_380),
         ("particlenet", 7, 10, {}, 368_216),
         ("particlenet", 7, 2, {}, 366_160),
         ("particlenet", 4, 2, {}, 365_578),
-        ("particlenet", 17, 10, LITE, 28_428),
-        ("particlenet", 7, 2, LITE, 26_416),
-        ("particlenet", 4, 2, LITE, 26_122),
+        ("particlenet-lite", 17, 10, {}, 28_428),
+        ("particlenet-lite", 7, 2, {}, 26_416),
+        ("particlenet-lite", 4, 2, {}, 26_122),
+        ("pcnn", 17, 10, {}, 354_540),
         ("pfn", 4, 2, {}, 82_558),
         ("pfn", 3, 2, EXAMPLE, 56_730),
         ("pfn", 7, 2, EXAMPLE, 57_130),
@@ -48,6 +52,18 @@ def count(module):
         ("efn", 2, 2, EXAMPLE, 56_630),
         ("efn", 2, 1, ATLAS_EFN, 959_251),
         ("hldnn", 15, 1, {}, 133_381),
+        # counted on a network of this description; the printed 1,499,585 hold moving statistics and an unpublished stem
+        ("resnet", 3, 1, {}, 1_479_921),
+        ("lorentznet", 7, 2, {}, 224_072),
+        ("lorentznet", 8, 2, {"scalars": "features", "beams": False}, 227_096),
+        ("pelican", 7, 2, {}, 208_797),
+        ("pelican", 7, 2, {"width": 60, "message_width": 35}, 48_482),
+        ("pelican", 7, 2, {"width": 40, "message_width": 24}, 24_547),
+        ("pelican", 7, 2, {"width": 25, "message_width": 15}, 11_347),
+        ("pelican", 7, 2, {"width": 16, "message_width": 10}, 5_933),
+        ("pelican", 7, 2, {"width": 11, "message_width": 7}, 3_549),
+        ("lundnet", 5, 2, {}, 391_724),
+        ("lundnet", 3, 2, {"features": "lund3"}, 391_528),
     ],
 )
 def test_published_counts(name, num_features, num_classes, config, expected):
@@ -65,6 +81,21 @@ def test_particle_transformer_part_by_part():
     assert part.class_token.numel() == 128
 
 
+@pytest.mark.parametrize(("version", "block", "pairs"), [(2, 264_320, 9_568), (3, 262_400, 9_368)])
+def test_later_versions_part_by_part(version, block, pairs):
+    part = create_model("part", 17, 10, version=version)
+    assert {count(module) for module in [*part.blocks, *part.class_blocks]} == {block}
+    assert count(part.pair_embed) == pairs
+
+
+def moving_statistics(network):
+    return sum(x.numel() for name, x in network.named_buffers() if not name.endswith("num_batches_tracked"))
+
+
 def test_particlenet_buffers():
-    buffers = create_model("particlenet", 17, 10).named_buffers()
-    assert sum(x.numel() for name, x in buffers if not name.endswith("num_batches_tracked")) == 3_618
+    assert moving_statistics(create_model("particlenet", 17, 10)) == 3_618
+
+
+def test_constituent_dnn_with_its_moving_statistics():
+    dnn = create_model("dnn", 7, 1)
+    assert count(dnn) + moving_statistics(dnn) == 876_641

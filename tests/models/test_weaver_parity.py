@@ -23,9 +23,10 @@ def disturb(module):
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(norm.running_mean, std=0.3)
             nn.init.uniform_(norm.running_var, 0.5, 2.0)
-        if isinstance(norm, nn.modules.batchnorm._BatchNorm | nn.LayerNorm):
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.RMSNorm):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.normal_(norm.bias, std=0.1)
+            if not isinstance(norm, nn.RMSNorm):
+                nn.init.normal_(norm.bias, std=0.1)
     return module.eval()
 
 
@@ -107,6 +108,13 @@ def test_particle_transformer_without_the_last_pair_activation():
     peer = weaver_part(use_pre_activation_pair=True)
     network = ours("part", peer, last_pair_activation=False, **PART)
     assert_parity(peer, network, *jets("part", torch.float32), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("version", [2, 3])
+def test_later_versions_of_the_particle_transformer(dtype, version):
+    peer = weaver_part(version=version)
+    assert_parity(peer, ours("part", peer, version=version, **PART), *jets("part", dtype), dtype)
 
 
 def test_published_particle_transformer():

@@ -60,7 +60,7 @@ def check(client, sweep_dir, numbers):
     for run in trials.values():
         found = by_hand.histories(client, run)
         once = [name for name in found if name.startswith("test/") or name in ("parameters", "train_seconds")]
-        by_hand.check_steps(client, run, 2, {*once, "inference_us_per_jet"})
+        by_hand.check_steps(client, run, 2, {*once, "inference_us_per_jet", "single_jet_us"})
         assert "test/auc" in found
         assert "plots/roc.png" in {item.path for item in client.list_artifacts(run.info.run_id, "plots")}
     load = {name: p for name, p in by_hand.histories(client, sweep).items() if name.startswith("system/")}

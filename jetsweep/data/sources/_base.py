@@ -22,11 +22,19 @@ Progress = Callable[[int, int | None], None]
 UNITS = {
     "px": "GeV", "py": "GeV", "pz": "GeV", "energy": "GeV", "d0": "mm", "d0_err": "mm", "dz": "mm", "dz_err": "mm",
     "charge": "e", "jet_pt": "GeV", "jet_mass": "GeV", "jet_energy": "GeV", "jet_sdmass": "GeV", "jet_phi": "rad",
+    "split12": "GeV", "split23": "GeV", "ecf1": "GeV", "ecf2": "GeV^2", "ecf3": "GeV^3", "qw": "GeV",
     "truth_px": "GeV", "truth_py": "GeV", "truth_pz": "GeV", "truth_energy": "GeV",
 }  # fmt: skip
 """Units of the columns that have one."""
 
-ARROW_TYPES = {"charge": pa.int8(), "pdg_id": pa.int32()}
+ARROW_TYPES = {
+    "charge": pa.int8(),
+    "pdg_id": pa.int32(),
+    "origin": pa.int8(),
+    "vertex": pa.int16(),
+    "taste": pa.int8(),
+    "event_number": pa.int64(),
+}
 
 
 class Source(ABC):

@@ -67,6 +67,11 @@ class FileSource(Source):
     slice_rows: ClassVar[int] = 5_000
     plausible_pt: ClassVar[tuple[float, float] | None] = None
 
+    @property
+    def unit_question(self) -> str:
+        """What to ask where the jets' pT is not plausible."""
+        return "is the unit GeV?"
+
     @abstractmethod
     def published(self) -> list[Published]:
         """Files that make up the dataset, with these options."""
@@ -155,8 +160,8 @@ class FileSource(Source):
     def _slices(self, item: Input, rows: int) -> Iterator[Jets]:
         start = 0
         for jets in self.read(item.path, rows) if rows else ():
-            jets.source_file, jets.source_row = item.path.name, start + np.arange(len(jets))
-            start += len(jets)
+            jets.source_file, jets.source_row = item.path.name, start + jets.source_row
+            start += len(jets) + sum(jets.dropped.values())
             yield self.finished(jets, item.path)
 
     def finished(self, jets: Jets, path: Path) -> Jets:
@@ -170,7 +175,7 @@ class FileSource(Source):
             median = float(np.median(jets.scalars["jet_pt"]))
             if not low < median < high:
                 raise DataError(
-                    f"{path}: the median jet pT is {median:.4g}, expected {low:g} to {high:g} GeV; is the unit GeV?"
+                    f"{path}: the median jet pT is {median:.4g}, expected {low:g} to {high:g} GeV; {self.unit_question}"
                 )
         return jets
 

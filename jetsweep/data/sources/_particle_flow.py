@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from jetsweep.data.sources._jets import FLAGS, flags_of_ids
@@ -18,7 +20,11 @@ TRACK_ETA, REACH_ETA = 2.5, 4.9
 
 
 def particle_flow(
-    p4: np.ndarray, pdg_id: np.ndarray, event: np.ndarray, rng: np.random.Generator
+    p4: np.ndarray,
+    pdg_id: np.ndarray,
+    event: np.ndarray,
+    rng: np.random.Generator,
+    of_tracks: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
     """What a simple detector sees.
 
@@ -30,18 +36,22 @@ def particle_flow(
     event : array, shape (M,)
         Event number of each, ascending.
     rng : numpy.random.Generator
+    of_tracks : dict of str to array, shape (M,), optional
+        Further columns that a track takes along.
 
     Returns
     -------
     p4 : array, shape (N, 4)
         Massless objects, by event.
     columns : dict of str to array, shape (N,)
-        Charge and the five species flags, as the detector would tell them.
+        Charge and the five species flags, as the detector would tell them; those of `of_tracks`, whose integers are -1
+        and whose other numbers are 0 without a track.
     event : array, shape (N,)
     """
     pt_M = np.hypot(p4[:, 0], p4[:, 1])
     eta_M = np.arcsinh(p4[:, 2] / np.maximum(pt_M, 1e-9))
     inside_M = np.abs(eta_M) < REACH_ETA
+    carried = {name: x[inside_M] for name, x in (of_tracks or {}).items()}
     p4, pdg_id, event, pt_M, eta_M = p4[inside_M], pdg_id[inside_M], event[inside_M], pt_M[inside_M], eta_M[inside_M]
     phi_M = np.arctan2(p4[:, 1], p4[:, 0])
     kinds = flags_of_ids(pdg_id)
@@ -51,7 +61,8 @@ def particle_flow(
     pt_T = pt_M[tracked_M]
     pt_T = pt_T * np.maximum(1 + np.hypot(0.01, 1.5e-4 * pt_T) * rng.normal(size=len(pt_T)), 0.01)
     parts = [(pt_T, eta_M[tracked_M], phi_M[tracked_M], event[tracked_M])]
-    columns = [{name: x[tracked_M] for name, x in kinds.items()}]
+    columns = [{name: x[tracked_M] for name, x in (kinds | carried).items()}]
+    without_track = {name: x.dtype.type(-1 if x.dtype.kind == "i" else 0) for name, x in carried.items()}
 
     electromagnetic_M = kinds["is_photon"] | kinds["is_electron"]
     hadronic_M = ~(electromagnetic_M | kinds["is_muon"])
@@ -71,13 +82,19 @@ def particle_flow(
             seen_C = energy_C > threshold
             parts.append((energy_C[seen_C] / np.cosh(eta_C[seen_C]), eta_C[seen_C], phi_C[seen_C], event_C[seen_C]))
             count = int(seen_C.sum())
-            columns.append({"charge": np.zeros(count, np.int8), **{n: np.full(count, n == flag) for n in FLAGS}})
+            columns.append(
+                {
+                    "charge": np.zeros(count, np.int8),
+                    **{name: np.full(count, name == flag) for name in FLAGS},
+                    **{name: np.full(count, x) for name, x in without_track.items()},
+                }
+            )
 
     pt_N, eta_N, phi_N, event_N = (np.concatenate(x) for x in zip(*parts))
     order_N = np.argsort(event_N, kind="stable")
     pt_N, eta_N, phi_N = pt_N[order_N], eta_N[order_N], phi_N[order_N]
     out_N4 = np.column_stack([pt_N * np.cos(phi_N), pt_N * np.sin(phi_N), pt_N * np.sinh(eta_N), pt_N * np.cosh(eta_N)])
-    merged = {name: np.concatenate([c[name] for c in columns])[order_N] for name in ("charge", *FLAGS)}
+    merged = {name: np.concatenate([c[name] for c in columns])[order_N] for name in columns[0]}
     return out_N4, merged, event_N[order_N]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from jetsweep.data.sources._jets import P4, Jets, concatenate, flags_of_ids, jet_scalars, truncated
 from jetsweep.data.sources._particle_flow import particle_flow
+from jetsweep.data.sources._pythia_tracks import impact_parameters, track_truth
 from jetsweep.errors import DataError
 
 EVENTS_PER_BATCH = 100
@@ -142,7 +143,7 @@ def settings(process: str, label: int, seed: int) -> list[str]:
     return [*COMMON, *chosen.common, *chosen.recipes[label].settings, f"Random:seed = {seed}"]
 
 
-def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int) -> Jets:
+def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int, tracks: bool = False) -> Jets:
     """Make exactly `size` jets.
 
     Parameters
@@ -156,6 +157,8 @@ def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int) -
     chunk : int
         Number of the chunk within its class; with `seed` and `label` it fixes every random number.
     size : int
+    tracks : bool
+        Add impact parameters, origins and vertices.
 
     Returns
     -------
@@ -169,6 +172,8 @@ def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int) -
     # Pythia takes seeds up to 900 million; classes and chunks never share one
     pythia_seed = 1 + (seed * 1_000_003 + chunk * 2 + label) % 899_999_999
     rng = np.random.default_rng([seed, label, chunk])
+    # a generator of its own, so that the same jets come with and without
+    track_rng = np.random.default_rng([seed, label, chunk, 1]) if tracks else None
     pythia = pythia8.Pythia("", False)
     for line in settings(process, label, pythia_seed):
         if not pythia.readString(line):
@@ -185,7 +190,7 @@ def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int) -
     count = 0
     while count < size:
         events = pythia.nextBatch(EVENTS_PER_BATCH)
-        found = _jets_of_batch(events, chosen, label, rng, ak)
+        found = _jets_of_batch(events, chosen, label, rng, track_rng, ak)
         parts.append(found)
         count += len(found)
     jets = concatenate(parts)
@@ -225,7 +230,14 @@ def _veto_hook(pythia8: Any, cuts: JetSelection, veto: PartonVeto) -> Any:
     return Hook()
 
 
-def _jets_of_batch(events: Any, process: Process, label: int, rng: np.random.Generator, ak: Any) -> Jets:
+def _jets_of_batch(
+    events: Any,
+    process: Process,
+    label: int,
+    rng: np.random.Generator,
+    track_rng: np.random.Generator | None,
+    ak: Any,
+) -> Jets:
     """Selected jets of one batch of events, hardest first within an event."""
     cuts, recipe = process.selection, process.recipes[label]
     particles = events.prt
@@ -239,7 +251,11 @@ def _jets_of_batch(events: Any, process: Process, label: int, rng: np.random.Gen
     visible_M = (ak.to_numpy(flat.status) > 0) & ~np.isin(np.abs(id_M), (12, 14, 16))
     p4_N4, ids_N, event_N = p4_M4[visible_M], id_M[visible_M], event_M[visible_M]
     if cuts.detector:
-        p4_N4, columns, event_N = particle_flow(p4_N4, ids_N, event_N, rng)
+        of_tracks = None
+        if track_rng is not None:
+            of_tracks = _track_columns(flat, id_M, p4_M4, event_M, starts_E, track_rng, ak)
+            of_tracks = {name: x[visible_M] for name, x in of_tracks.items()}
+        p4_N4, columns, event_N = particle_flow(p4_N4, ids_N, event_N, rng, of_tracks)
     else:
         columns = {"pdg_id": ids_N.astype(np.int32), **flags_of_ids(ids_N)}
     jet_event, jet_p4, constituents, offsets = _cluster(p4_N4, event_N, len(num_E), cuts, ak)
@@ -259,6 +275,22 @@ def _jets_of_batch(events: Any, process: Process, label: int, rng: np.random.Gen
     size = len(jet_event)
     jets = Jets(values, offsets, np.full(size, label), np.zeros(size, np.int64), scalars)
     return jets.take_jets(keep_B)
+
+
+def _track_columns(
+    flat: Any,
+    pdg_id: np.ndarray,
+    p4: np.ndarray,
+    event: np.ndarray,
+    starts: np.ndarray,
+    rng: np.random.Generator,
+    ak: Any,
+) -> dict[str, np.ndarray]:
+    # Pythia's awkward records name the four components of every vector alike
+    position = np.column_stack([ak.to_numpy(flat.vProd[name]) for name in ("px", "py", "pz")])
+    # plain arrays: awkward gives masked ones
+    pdg_id, mother = np.asarray(pdg_id), np.asarray(ak.to_numpy(flat.mother1)).astype(np.int64) + starts[event]
+    return impact_parameters(p4, position, rng) | track_truth(pdg_id, mother, position, event)
 
 
 def _cluster(

@@ -11,13 +11,15 @@ from importlib import metadata
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from jetsweep.data.config import SourceOptions
 from jetsweep.data.sources import _particle_flow
 from jetsweep.data.sources._base import Source, register_source
-from jetsweep.data.sources._jets import FLAGS, Jets, hash_split
+from jetsweep.data.sources._jets import FLAGS, TRACKS, Jets, hash_split
 from jetsweep.data.sources._pythia_events import PROCESSES, generate_chunk, settings
+from jetsweep.data.sources._pythia_tracks import SETTINGS as TRACK_SETTINGS
+from jetsweep.data.sources._pythia_tracks import TRUTH
 from jetsweep.errors import DataError
 
 CHUNK = 1_000
@@ -32,10 +34,19 @@ class PythiaOptions(SourceOptions):
         description="top-qcd: R = 0.8, 550-650 GeV, like the top-tagging reference set; quark-gluon: R = 0.4, "
         "500-550 GeV, particle level, like the EnergyFlow set; w-qcd: R = 1.0, 200-500 GeV, weighted.",
     )
+    tracks: bool = Field(
+        False, description="Add impact parameters, and the origin and vertex of every track, for flavour-tagging."
+    )
     jets: PositiveInt = Field(40_000, description="Number of jets, both classes together, half of each.")
     processes: PositiveInt | None = Field(
         None, exclude=True, description="Parallel processes, default one per CPU; it does not change the jets."
     )
+
+    @model_validator(mode="after")
+    def _tracks_need_a_detector(self) -> PythiaOptions:
+        if self.tracks and not PROCESSES[self.process].selection.detector:
+            raise ValueError(f"tracks: expected a process with a detector, found {self.process}")
+        return self
 
 
 @register_source
@@ -54,7 +65,8 @@ class PythiaSource(Source):
     @property
     def constituent_columns(self) -> tuple[str, ...]:
         ids = () if self.process.selection.detector else ("pdg_id",)
-        return ("px", "py", "pz", "energy", *ids, "charge", *FLAGS)
+        tracks = (*TRACKS, *TRUTH) if self.config.tracks else ()
+        return ("px", "py", "pz", "energy", *ids, "charge", *FLAGS, *tracks)
 
     @property
     def scalar_columns(self) -> tuple[str, ...]:
@@ -81,6 +93,7 @@ class PythiaSource(Source):
                 },
             },
             "detector": _particle_flow.SETTINGS if cuts.detector else "none: particle level, massive four-vectors",
+            **({"tracks": TRACK_SETTINGS} if self.config.tracks else {}),
             "jet_scalars": "of the sum of the constituents",
         }
 
@@ -107,7 +120,7 @@ class PythiaSource(Source):
         processes = min(self.config.processes or len(os.sched_getaffinity(0)), len(plan))
         if processes == 1:
             for label, chunk, size in plan:
-                yield generate_chunk(name, label, seed, chunk, size)
+                yield generate_chunk(name, label, seed, chunk, size, self.config.tracks)
             return
         import multiprocessing
         from concurrent.futures import Future, ProcessPoolExecutor
@@ -120,7 +133,7 @@ class PythiaSource(Source):
         waiting: deque[Future[Jets]] = deque()
         try:
             for label, chunk, size in plan:
-                waiting.append(pool.submit(generate_chunk, name, label, seed, chunk, size))
+                waiting.append(pool.submit(generate_chunk, name, label, seed, chunk, size, self.config.tracks))
                 if len(waiting) > 2 * processes:
                     yield waiting.popleft().result()
             while waiting:

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from jetsweep.data.config import SourceOptions
 from jetsweep.data.sources._base import Source, register_source
 from jetsweep.data.sources._jets import FLAGS, TRACKS, Jets, hash_split, jet_scalars
 
 CHUNK = 5_000
+TRUTH = ("origin", "vertex")
 TOP_MASS, W_MASS = 172.5, 80.4
 
 
@@ -28,6 +29,13 @@ class ToyOptions(SourceOptions):
     name: Literal["toy"] = "toy"
     jets: PositiveInt = Field(2_000, description="Number of jets, both classes together.")
     tracks: bool = Field(False, description="Add charge, particle flags and impact parameters to the constituents.")
+    truth: bool = Field(False, description="With tracks: add their origin and vertex, for flavour-tagging.")
+
+    @model_validator(mode="after")
+    def _truth_is_of_tracks(self) -> ToyOptions:
+        if self.truth and not self.tracks:
+            raise ValueError("truth: expected tracks: true beside it")
+        return self
 
 
 @register_source
@@ -41,7 +49,8 @@ class ToySource(Source):
 
     @property
     def constituent_columns(self) -> tuple[str, ...]:
-        return ("px", "py", "pz", "energy", *(("charge", *FLAGS, *TRACKS) if self.config.tracks else ()))
+        tracks = ("charge", *FLAGS, *TRACKS) if self.config.tracks else ()
+        return ("px", "py", "pz", "energy", *tracks, *(TRUTH if self.config.truth else ()))
 
     def provenance(self) -> dict[str, Any]:
         return {
@@ -53,11 +62,13 @@ class ToySource(Source):
         for start in range(0, self.config.jets, CHUNK):
             size = min(CHUNK, self.config.jets - start)
             rng = np.random.default_rng([self.config.seed, start // CHUNK])
-            chunk = make_toy_jets(size, rng, tracks=self.config.tracks, start=start)
+            chunk = make_toy_jets(size, rng, tracks=self.config.tracks, truth=self.config.truth, start=start)
             yield from hash_split(chunk, self.config.seed)
 
 
-def make_toy_jets(size: int, rng: np.random.Generator, *, tracks: bool = False, start: int = 0) -> Jets:
+def make_toy_jets(
+    size: int, rng: np.random.Generator, *, tracks: bool = False, truth: bool = False, start: int = 0
+) -> Jets:
     """Make `size` jets, half of each class in random order.
 
     Parameters
@@ -67,6 +78,8 @@ def make_toy_jets(size: int, rng: np.random.Generator, *, tracks: bool = False, 
     rng : numpy.random.Generator
     tracks : bool
         Add charge, flags and impact parameters.
+    truth : bool
+        Add origin and vertex: those of the b are a vertex of their own (origin 3), all others primary (origin 2).
     start : int
         Number of the first jet, kept in `source_row`.
     """
@@ -101,6 +114,9 @@ def make_toy_jets(size: int, rng: np.random.Generator, *, tracks: bool = False, 
     values = {name: p4_N4[:, i].astype(np.float32) for i, name in enumerate(("px", "py", "pz", "energy"))}
     if tracks:
         values |= _track_columns(label_B[jet_N], prong_N, rng)
+    if truth:
+        of_b_N = (label_B[jet_N] == 1) & (prong_N == 0)
+        values |= {"origin": np.where(of_b_N, 3, 2).astype(np.int8), "vertex": of_b_N.astype(np.int8)}
     jets = Jets(values, offsets, label_B, source_row=start + np.arange(size)).sorted_by_pt()
     jets.scalars.update(jet_scalars(jets))
     return jets

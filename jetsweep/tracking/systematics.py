@@ -1,0 +1,72 @@
+"""Systematic uncertainties of a tagger in its evaluation folder: JSON, CSV, figures, and a table for a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jetsweep.metrics.systematics import Systematics
+from jetsweep.tasks._systematics_figures import systematics_figures
+from jetsweep.tracking import figures
+from jetsweep.training.checkpoint import write_file
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def write_systematics(folder: Path, found: Systematics, about: Mapping[str, str]) -> None:
+    """Write ``systematics.json``, ``systematics.csv`` and two figures as PNG and PDF.
+
+    Raises
+    ------
+    JetsweepError
+        If it cannot be written.
+    """
+    rows = found.rows()
+    bins = [{name: _finite(value) for name, value in row.items()} for row in rows]
+    content = {
+        **about,
+        "scheme": found.scheme.name,
+        "signal_efficiency": found.scheme.efficiency,
+        "resilience": _finite(float(found.uncertainty["total"][0])),
+        "left_out": found.left_out,
+        "warnings": list(found.warnings),
+        "shared_events": found.shared_events,
+        "bins": bins,
+    }
+    write_file(folder / "systematics.json", json.dumps(content, indent=1).encode())
+    text = io.StringIO()
+    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(bins)
+    write_file(folder / "systematics.csv", text.getvalue().encode())
+    figures.save(systematics_figures(found, about["model"]), folder)
+
+
+def systematics_table(found: Systematics) -> Table:
+    """One row per bin with jets; uncertainties in per cent of the rejection."""
+    from rich.table import Table
+
+    table = Table("pT / GeV")
+    for name in ("jets", "rejection", "stat.", *found.uncertainty):
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in found.rows():
+        if row["jets"]:
+            rejection, error = float(row["rejection"]), float(row["rejection_error"])
+            parts = [error / rejection, *(float(row[name]) for name in found.uncertainty)]
+            shown = "—" if math.isnan(rejection) else f"{rejection:.4g}"
+            table.add_row(str(row["pt"]), f"{row['jets']:,}", shown, *(_percent(x) for x in parts))
+    return table
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2g} %" if math.isfinite(value) else "—"
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
