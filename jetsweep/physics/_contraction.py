@@ -10,7 +10,6 @@ costs P^3 at most. Equal intermediate results of different graphs are computed o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -75,7 +74,9 @@ class Program:
         """Node of a connected graph's polynomial."""
         vectors = dict.fromkeys(range(graph.num_vertices), self._node("weight"))
         # factors by their vertices in ascending order
-        factors = {pair: self._node("angle", count) for pair, count in graph.multiplicities.items()}
+        factors: dict[tuple[int, ...], int] = {
+            pair: self._node("angle", count) for pair, count in graph.multiplicities.items()
+        }
         while True:
             around = {v: {u for pair in factors if v in pair for u in pair} - {v} for v in vectors}
             vertex = min(vectors, key=lambda v: (len(around[v]), -v))
@@ -182,22 +183,3 @@ def _compute(node: Node, values: dict[int, Tensor], weight_BP: Tensor, angle_BPP
         return (left * weight[..., None, :]) @ right
     assert kind == "einsum", kind
     return torch.einsum(arguments[0], *operands)
-
-
-def width(graph: Multigraph) -> int:
-    """Power of P that the elimination of a graph costs."""
-    neighbours: dict[int, set[int]] = {v: set() for v in range(graph.num_vertices)}
-    for a, b in graph.edges:
-        neighbours[a].add(b)
-        neighbours[b].add(a)
-    largest = 0
-    while neighbours:
-        vertex = min(neighbours, key=lambda v: (len(neighbours[v]), -v))
-        around = neighbours.pop(vertex)
-        largest = max(largest, 1 + len(around))
-        for a, b in combinations(around, 2):
-            neighbours[a].add(b)
-            neighbours[b].add(a)
-        for a in around:
-            neighbours[a].discard(vertex)
-    return largest

@@ -117,8 +117,16 @@ def _rank(graph: Multigraph) -> tuple[Any, ...]:
     pairs = graph.multiplicities
     vertices = range(graph.num_vertices)
     valencies = sorted(sum(v in edge for edge in graph.edges) for v in vertices)
-    neighbours = sorted((-sum(v in pair for pair in pairs) for v in vertices))
-    return graph.num_vertices, len(pairs), neighbours, graph.degree, valencies[::-1], graph.edges
+    neighbours = sorted(-sum(v in pair for pair in pairs) for v in vertices)
+    return (
+        graph.num_vertices,
+        len(pairs),
+        neighbours,
+        graph.degree,
+        sorted(pairs.values()),
+        valencies[::-1],
+        graph.edges,
+    )
 
 
 def _multisets(primes: list[Multigraph], room: int, first: int = 0) -> Iterator[tuple[int, ...]]:

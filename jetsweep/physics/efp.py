@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -127,7 +127,8 @@ def _dot_eedot(p4_BP4: Tensor) -> Tensor:
 
 def _mass_squared(p4_BP4: Tensor) -> Tensor:
     p_BP = torch.linalg.vector_norm(p4_BP4[..., :3], dim=-1)
-    return ((p4_BP4[..., 3] - p_BP) * (p4_BP4[..., 3] + p_BP)).clamp(min=0.0)
+    square_BP: Tensor = ((p4_BP4[..., 3] - p_BP) * (p4_BP4[..., 3] + p_BP)).clamp(min=0.0)
+    return square_BP
 
 
 class EnergyFlowPolynomials:
@@ -192,7 +193,7 @@ class EnergyFlowPolynomials:
             rows, slots = order_B[low:high], max(1, length[high - 1])
             mask = mask_BP[rows, :slots]
             cut = tuple(x[rows, :slots] for x in tensors)
-            measured = self.measure.of_four_vectors if len(cut) == 1 else self.measure.of_coordinates
+            measured: Any = self.measure.of_four_vectors if len(cut) == 1 else self.measure.of_coordinates
             parts.append(self._program.run(*measured(*cut, mask)))
             low = high
         return torch.cat(parts)[order_B.argsort()]
