@@ -81,8 +81,18 @@ def inputs(graph, num_jets, num_slots, seed=1):
     return (*constituents, *((scalars,) if graph.scalars else ()))
 
 
+def check_empty_jets_and_junk_in_padding(graph, session):
+    x_BPF, mask_BP, *scalars = inputs(graph, 4, SLOTS)
+    mask_BP[:, 7:], mask_BP[0] = False, False
+    junk_BPF = torch.where(mask_BP[..., None], x_BPF, torch.nan)
+    clean, dirty = (session(graph.feed((x, mask_BP, *scalars))) for x in (x_BPF, junk_BPF))
+    torch.testing.assert_close(torch.from_numpy(dirty), torch.from_numpy(clean))
+    compare(graph, session, [(junk_BPF, mask_BP, *scalars)], 1e-5)
+
+
 @pytest.mark.parametrize("name", EXPORTED)
 def test_scores_of_onnx_equal_those_of_pytorch(name):
+    """In one test, since an export takes seconds and parallel test processes share none."""
     graph, session, _ = of_default(name)
     sizes = [(5, SLOTS), (1, SLOTS), (64, SLOTS)]
     if name not in FIXED_SLOTS:
@@ -93,25 +103,14 @@ def test_scores_of_onnx_equal_those_of_pytorch(name):
         scores = graph(*inputs(graph, 64, SLOTS, seed=2))
     assert scores.std(dim=0).min() > 1e-6  # else equal scores would say nothing
     torch.testing.assert_close(scores.sum(dim=1), torch.ones(64))
+    if graph.columns:
+        check_empty_jets_and_junk_in_padding(graph, session)
 
 
 @pytest.mark.parametrize("name", sorted(COMPUTED_ON_THE_HOST))
 def test_inputs_from_the_host_are_refused(name):
     with pytest.raises(JetsweepError, match=f"{name} cannot be written as ONNX: its inputs .* computed .* on the host"):
         exported(name)
-
-
-@pytest.mark.parametrize("name", EXPORTED)
-def test_empty_jets_and_junk_in_padding(name):
-    graph, session, _ = of_default(name)
-    if not graph.columns:
-        pytest.skip("takes no constituents")
-    x_BPF, mask_BP, *scalars = inputs(graph, 4, SLOTS)
-    mask_BP[:, 7:], mask_BP[0] = False, False
-    junk_BPF = torch.where(mask_BP[..., None], x_BPF, torch.nan)
-    clean, dirty = (session(graph.feed((x, mask_BP, *scalars))) for x in (x_BPF, junk_BPF))
-    torch.testing.assert_close(torch.from_numpy(dirty), torch.from_numpy(clean))
-    compare(graph, session, [(junk_BPF, mask_BP, *scalars)], 1e-5)
 
 
 @pytest.mark.parametrize("settings", [{"features": "full", "jet_axis": "stored"}, {"features": "atlas7"}], ids=str)
