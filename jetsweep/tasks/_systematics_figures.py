@@ -54,9 +54,10 @@ def _rejection_figure(found: Systematics, label: str) -> Figure:
     bands = np.sqrt(np.cumsum(squares, axis=0))
     names = ("Statistical", "+ experimental", "+ theory")
     with hep_figure(9.0) as (figure, axes):
-        for band, name, color in reversed(list(zip(bands, names, ("C0", "C1", "C2")))):
+        # opaque, the widest first: colours that shine through each other are in no legend
+        for band, name, color in reversed(list(zip(bands, names, ("#a8c4f5", "#f9c784", "#d9d9d9")))):
             low, high = rejection * np.clip(1 - band, 0, None), rejection * (1 + band)
-            _steps(axes, edges, low, high, color=color, alpha=0.45, label=name)
+            _steps(axes, edges, low, high, color=color, label=name)
         if len(bins):
             axes.stairs(rejection, edges, color="black", lw=2, label=label, baseline=None)
         axes.set(
