@@ -86,6 +86,7 @@ def run(
     find_earlier(template, runs_root)
     dataset = None
     if not (address or os.environ.get("RAY_ADDRESS")):
+        resources = resources.model_copy(update={"autoscaler": ()})  # this machine alone does not grow
         plan_concurrency(local_nodes(), resources, trials)  # refused before anything is made
         dataset = prepare_data(template, data_root, console)
     with connected(address):
@@ -112,6 +113,7 @@ def _drive(
     is_new: bool,
 ) -> tuple[SweepOutcome, str, str | None]:
     """Run the sweep as its only driver; returns also the tracking URI, and what could not be delivered there."""
+    from jetsweep.search.cluster import demanded
     from jetsweep.search.listener import Listeners
     from jetsweep.search.lock import driving
     from jetsweep.search.progress import Progress
@@ -131,7 +133,7 @@ def _drive(
             highlight=False,
         )
         try:
-            with tracker:
+            with tracker, demanded(plan.bundles if plan.now is not None else []):
                 listeners = Listeners(Progress(console), tracker)
                 result = run_sweep(template, sweep_dir, data_root, listeners, concurrency=plan)
         except BaseException:

@@ -93,3 +93,27 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def demanded(bundles: list[dict[str, float]]) -> Iterator[None]:
+    """Have the cluster's autoscaler hold room for a sweep, and let it go at the end.
+
+    The trials' own waiting is no demand that an autoscaler sees: several workers wait in their trial's process for
+    nodes, before anything is reserved.
+
+    Parameters
+    ----------
+    bundles : list of mappings
+        What each worker reserves; with none this does nothing.
+    """
+    if not bundles:
+        yield
+        return
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=bundles)
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])

@@ -33,6 +33,8 @@ class Concurrency:
         Resources that each worker reserves.
     threads : int
         Threads of each worker, so that the trials together use the cores and no more.
+    now : int, optional
+        Trials at once on the nodes that are there, if an autoscaler has to add some for the others.
     """
 
     trials: int
@@ -40,13 +42,20 @@ class Concurrency:
     workers: int
     worker: Mapping[str, float]
     threads: int
+    now: int | None = None
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """What all workers reserve together, one mapping for each."""
+        return [dict(self.worker) for _ in range(self.trials * self.workers)]
 
     def __str__(self) -> str:
         gpus = self.worker.get("GPU", 0)
         each = f"{self.worker['CPU']:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         trials = "1 trial" if self.trials == 1 else f"{self.trials} trials"
-        return f"{trials} at once, each with {workers} of {each}, {self.threads} threads per worker"
+        now = "" if self.now is None else f" ({self.now} now, the others as the autoscaler adds nodes)"
+        return f"{trials} at once{now}, each with {workers} of {each}, {self.threads} threads per worker"
 
 
 def concurrent_trials(nodes: Sequence[Node], worker: Mapping[str, float], workers: int) -> int:
@@ -96,6 +105,23 @@ def cluster_nodes() -> list[dict[str, float]]:
     return [{kind: float(node.get(kind, 0.0)) for kind in ("CPU", "GPU")} for node in nodes]
 
 
+def addable_nodes(nodes: Sequence[Node], resources: ResourcesConfig) -> list[Node]:
+    """Nodes that the autoscaler may add to those that are there, as ``resources.autoscaler`` says.
+
+    Parameters
+    ----------
+    nodes : sequence of mappings
+        Living nodes; those like a group's are taken for nodes of that group.
+    resources : ResourcesConfig
+    """
+    left: list[Node] = []
+    for group in resources.autoscaler:
+        kind = {"CPU": group.cpus, "GPU": group.gpus}
+        there = sum(all(node.get(name, 0.0) == amount for name, amount in kind.items()) for node in nodes)
+        left += [kind] * max(0, group.max - there)
+    return left
+
+
 def plan_concurrency(nodes: Sequence[Node], resources: ResourcesConfig, trials: int) -> Concurrency:
     """Decide how many trials run at once and what each may use.
 
@@ -113,22 +139,27 @@ def plan_concurrency(nodes: Sequence[Node], resources: ResourcesConfig, trials: 
         If not even one trial fits; nothing would ever start.
     """
     gpus = resources.gpus_per_worker
+    addable = addable_nodes(nodes, resources)
+    all_nodes = [*nodes, *addable]
     if gpus == "auto":
         gpus = 1.0 if any(node.get("GPU", 0.0) >= 1 for node in nodes) else 0.0
     worker = {"CPU": float(resources.cpus_per_worker)} | ({"GPU": float(gpus)} if gpus else {})
-    fits = concurrent_trials(nodes, worker, resources.workers)
+    fits = concurrent_trials(all_nodes, worker, resources.workers)
+    have = _have(nodes) + (f", and its autoscaler may add {_have(addable)}" if addable else "")
     asked = resources.concurrent_trials
     if fits == 0:
         raise ResourceError(
-            f"resources: a trial needs {_words(resources.workers, worker)}, the cluster has {_have(nodes)}"
+            f"resources: a trial needs {_words(resources.workers, worker)}, the cluster has {have}"
         )
     if asked != "auto" and asked > fits:
         raise ResourceError(
             f"resources.concurrent_trials: {asked} asked for, but trials of {_words(resources.workers, worker)} fit "
-            f"{fits} at once on {_have(nodes)}; use {fits} or auto"
+            f"{fits} at once on {have}; use {fits} or auto"
         )
     running = min(fits if asked == "auto" else asked, trials)
-    return Concurrency(running, fits, resources.workers, worker, _threads(nodes, worker, running * resources.workers))
+    now = concurrent_trials(nodes, worker, resources.workers)
+    threads = _threads(all_nodes, worker, running * resources.workers)
+    return Concurrency(running, fits, resources.workers, worker, threads, now if now < running else None)
 
 
 def _threads(nodes: Sequence[Node], worker: Mapping[str, float], workers: int) -> int:

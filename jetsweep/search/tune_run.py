@@ -26,6 +26,7 @@ from jetsweep.search.study import open_study
 from jetsweep.search.trial import TrainFunction, trial_actor
 from jetsweep.search.trials import Trial
 from jetsweep.search.warm_start import warm_start
+from jetsweep.training.config import NEW_NODE_S
 
 if TYPE_CHECKING:
     from jetsweep.experiment.template import ExperimentTemplate
@@ -104,6 +105,8 @@ def run_sweep(
         notes = warm_start(study, template, sweep_dir.parent).sentences()
         searcher = StudySearcher(study, template, sweep_dir, data_root, search.trials, plan.threads, plan.trials)
         clock = Clock(sweep_dir, search, plan.workers)
+        if template.example.resources.autoscaler:
+            start_timeout_s = max(start_timeout_s, NEW_NODE_S)
         follower = Follower(searcher, listener, clock, start_timeout_s)
         status: SweepStatus = "FAILED"
         try:

@@ -233,15 +233,30 @@ class TrainingConfig(_Settings):
         return self
 
 
+NEW_NODE_S = 1800.0
+"""Time that an autoscaler has for starting nodes: a cloud is slow, and may have none to give."""
+
+
+class NodeGroup(_Settings):
+    """Nodes of one kind that a cluster's autoscaler may start."""
+
+    max: PositiveInt = Field(description="Most of them at once, those that are there already included.")
+    cpus: NonNegativeFloat = Field(description="CPU cores of each.")
+    gpus: NonNegativeFloat = Field(0.0, description="GPUs of each.")
+
+
 class ResourcesConfig(_Settings):
     """What one trial may use, and how many trials run at once."""
 
     workers: PositiveInt = Field(1, description="Processes that train one trial together.")
     cpus_per_worker: PositiveFloat = Field(1.0, description="CPU cores of each worker.")
     gpus_per_worker: Literal["auto"] | NonNegativeFloat = Field(
-        "auto", description="GPUs of each worker; auto takes one where the cluster has any."
+        "auto", description="GPUs of each worker; auto takes one where the cluster has any now."
     )
     concurrent_trials: Literal["auto"] | PositiveInt = Field("auto", description="Trials at once; auto: what fits.")
+    autoscaler: tuple[NodeGroup, ...] = Field(
+        (), description="Nodes that the cluster's autoscaler may start, which Ray does not tell: [{max, cpus, gpus}]."
+    )
     max_restarts: NonNegativeInt = Field(
         3, description="Times that a trial goes on from its last checkpoint after a process or node of it died."
     )

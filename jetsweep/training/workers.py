@@ -24,7 +24,7 @@ import ray
 
 from jetsweep.errors import JetsweepError, ResourceError
 from jetsweep.training.attempts import forget
-from jetsweep.training.config import TrialSpec
+from jetsweep.training.config import NEW_NODE_S, TrialSpec
 from jetsweep.training.disk import WAIT_VARIABLE, PatientDisk, disk_wait_s
 from jetsweep.training.faults import Fault
 from jetsweep.training.groups import death, make_trainer, remove_orphaned_groups, start_mailbox, tear_down
@@ -179,13 +179,15 @@ def run_distributed(
     """
     workdir, data_root = Path(workdir).absolute(), Path(data_root).absolute()  # workers change directory
     worker = worker_resources(spec, use_gpu)
-    require_fit(spec.resources.workers, worker)
+    room_wait_s = NEW_NODE_S if spec.resources.autoscaler else _ROOM_WAIT_S
+    if not spec.resources.autoscaler:
+        require_fit(spec.resources.workers, worker)
     remove_orphaned_groups()
     if not resume:
         with owned(workdir):
             forget(workdir)
     reports, stop, name = _Reports(workdir, on_report), stop_requested or (lambda: False), name or workdir.name
-    room_until = time.monotonic() + _ROOM_WAIT_S
+    room_until = time.monotonic() + room_wait_s
     while True:
         order = _Order(spec.model_dump(mode="json"), str(workdir), str(data_root), disk_wait_s())
         try:
@@ -195,7 +197,7 @@ def run_distributed(
             return left_off(workdir)
         except _NoRoom as problem:
             if time.monotonic() > room_until:
-                raise ResourceError(f"{spec.name}: {problem}, for {_ROOM_WAIT_S:g} s") from None
+                raise ResourceError(f"{spec.name}: {problem}, for {room_wait_s:g} s") from None
             continue
         except OutOfMemory as problem:
             if problem.smaller is None:
@@ -207,7 +209,7 @@ def run_distributed(
             result = TrainResult(**outcome)
             reports.catch_up(result.epoch)
             return result
-        room_until = time.monotonic() + _ROOM_WAIT_S
+        room_until = time.monotonic() + room_wait_s
 
 
 def _count(spec: TrialSpec, workdir: Path, reason: str, stop_requested: Callable[[], bool]) -> None:

@@ -45,3 +45,21 @@ def test_what_can_never_fit_is_refused_with_the_numbers():
         plan_concurrency([{"CPU": 2}], ResourcesConfig(gpus_per_worker=1), trials=1)
     with pytest.raises(ResourceError, match=r"concurrent_trials: 5 asked for, but trials of .* fit 2 at once"):
         plan_concurrency([{"CPU": 2}], ResourcesConfig(concurrent_trials=5), trials=9)
+
+
+NODES = [{"CPU": 4}]
+MORE = ResourcesConfig(cpus_per_worker=4, workers=2, autoscaler=[{"max": 5, "cpus": 8}, {"max": 1, "cpus": 4}])
+
+
+def test_an_autoscaler_may_add_what_is_not_there_yet():
+    plan = plan_concurrency(NODES, MORE, trials=9)
+    assert (plan.trials, plan.fits, plan.now) == (5, 5, 0)  # 1 + 5 x 2 workers, two for each trial
+    assert len(plan.bundles) == 10
+    assert str(plan).startswith("5 trials at once (0 now, the others as the autoscaler adds nodes), each with 2 workers")
+    assert plan_concurrency([*NODES, *[{"CPU": 8}] * 5], MORE, trials=9).now is None
+    assert plan_concurrency([*NODES, *[{"CPU": 8}] * 3], MORE, trials=9).now == 3
+
+
+def test_what_even_an_autoscaler_cannot_give_is_refused():
+    with pytest.raises(ResourceError, match="its autoscaler may add 5 nodes of 8 CPU and 0 GPU"):
+        plan_concurrency(NODES, MORE.model_copy(update={"cpus_per_worker": 16.0}), trials=1)

@@ -1,5 +1,6 @@
 """Sweeps on a real two-CPU cluster; trials that need no jets come from `fake`."""
 
+import json
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import pytest
 from ray import cloudpickle
 
 from jetsweep.errors import ResourceError
+from jetsweep.search.cluster import demanded
 from jetsweep.search.tune_run import run_sweep
 from jetsweep.training.run import TrainResult
 
@@ -32,6 +34,17 @@ def fake(spec, workdir, data_root, reporter, *, stop_requested):
         if because:
             break
     return TrainResult(because, epoch, metrics, {}, "loss is NaN" if because == "diverged" else None, 1, 0.0)
+
+
+def test_the_autoscaler_is_asked_for_room_while_a_sweep_runs(ray_cluster):
+    from ray.autoscaler._private.constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    asked = lambda: json.loads(_internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL) or "[]")  # noqa: E731
+    with pytest.raises(ValueError, match="stop"), demanded([{"CPU": 1.0}, {"CPU": 1.0}]):
+        assert asked() == [{"CPU": 1.0}, {"CPU": 1.0}]
+        raise ValueError("stop")
+    assert asked() == []
 
 
 def test_every_end_of_a_trial_is_recorded_and_the_sweep_goes_on(ray_cluster, make_template, recorder, tmp_path):
