@@ -148,9 +148,7 @@ def plan_concurrency(nodes: Sequence[Node], resources: ResourcesConfig, trials: 
     have = _have(nodes) + (f", and its autoscaler may add {_have(addable)}" if addable else "")
     asked = resources.concurrent_trials
     if fits == 0:
-        raise ResourceError(
-            f"resources: a trial needs {_words(resources.workers, worker)}, the cluster has {have}"
-        )
+        raise ResourceError(f"resources: a trial needs {_words(resources.workers, worker)}, the cluster has {have}")
     if asked != "auto" and asked > fits:
         raise ResourceError(
             f"resources.concurrent_trials: {asked} asked for, but trials of {_words(resources.workers, worker)} fit "
