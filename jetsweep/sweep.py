@@ -215,6 +215,8 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
 
     with progress_of_jets("Making jets", console) as show:
         dataset = prepare(template.example.data, data_root, show)
+    for reason, count in dataset.manifest.dropped.items():
+        console.print(f"left out of the data: {count:,} jets ({reason})", highlight=False)
     check_shards(dataset)  # reads every file once, as each epoch of each trial will
     spec = template.example.trial_spec()
     check_data(spec, dataset)

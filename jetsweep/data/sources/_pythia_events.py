@@ -286,8 +286,8 @@ def _track_columns(
     rng: np.random.Generator,
     ak: Any,
 ) -> dict[str, np.ndarray]:
-    # Pythia's awkward records name the four components of every vector alike
-    position = np.column_stack([ak.to_numpy(flat.vProd[name]) for name in ("px", "py", "pz")])
+    # Pythia's awkward records name the four components of every vector alike; without a vertex it is the collision
+    position = np.column_stack([ak.to_numpy(ak.fill_none(flat.vProd[name], 0.0)) for name in ("px", "py", "pz")])
     # plain arrays: awkward gives masked ones
     pdg_id, mother = np.asarray(pdg_id), np.asarray(ak.to_numpy(flat.mother1)).astype(np.int64) + starts[event]
     return impact_parameters(p4, position, rng) | track_truth(pdg_id, mother, position, event)

@@ -61,3 +61,16 @@ def test_the_b_of_a_top_is_displaced_and_tracks_change_no_jet():
     significance = np.abs(jets.values["d0"]) / np.maximum(jets.values["d0_err"], 1e-6)
     assert np.mean(significance[of_b] > 4) > 0.5
     assert np.mean(significance[charged & (vertex == 0)] > 4) < 0.03
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_particles_without_a_vertex_come_from_the_collision(label):
+    pytest.importorskip("pythia8mc")
+    pytest.importorskip("fastjet")
+    from jetsweep.data.sources._pythia_events import generate_chunk
+
+    jets = generate_chunk("top-qcd", label, 1, 0, 10, True)
+    assert len(jets.checked()) == len(jets)  # nothing is left out for want of a finite number
+    primary = (jets.values["charge"] != 0) & (jets.values["origin"] == 2)
+    assert primary.mean() > 0.3
+    assert np.abs(jets.values["d0"] / np.maximum(jets.values["d0_err"], 1e-6))[primary].max() < 10
