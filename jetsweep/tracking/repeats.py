@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 from jetsweep.errors import TrackingError
 from jetsweep.search.repeats import COVERAGE, FOLDER, REPEAT_FILE, Spread, spread
 from jetsweep.tracking.compare import EFFICIENCIES, REJECTIONS, WIDTH, with_uncertainty
-from jetsweep.tracking.results import TrialRecord, read_json, read_trial
+from jetsweep.tracking.results import TrialRecord, read_json, read_trial, trial_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-COLUMNS = ("model", "trial", "runs", "", "accuracy", "AUC", *REJECTIONS)
-METRICS = ("test/accuracy", "test/auc", *(f"test/rejection_at_{e:g}" for e in EFFICIENCIES))
+COLUMNS = ("model", "trial", "parameters", "runs", "", "accuracy", "AUC", *REJECTIONS, "inference, µs", "one jet, µs")
+LEFT = ("model", "")
+TIMES = ("inference_us", "single_jet_us")
+METRICS = ("test/accuracy", "test/auc", *(f"test/rejection_at_{e:g}" for e in EFFICIENCIES), *TIMES)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Repeated:
         names = sorted({name for record in self.complete for name in record.metrics})
         found = {name: spread([r.metrics.get(name, math.nan) for r in self.complete]) for name in names}
         found["train_seconds"] = spread([record.seconds for record in self.complete])
+        for name in TIMES:
+            found[name] = spread([getattr(record, name) for record in self.complete])
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -62,10 +66,13 @@ class RepeatTable:
     ----------
     sweep : str
     configurations : sequence of Repeated
+    chosen : bool
+        Whether the configurations were chosen for what their trials had reached.
     """
 
     sweep: str
     configurations: Sequence[Repeated]
+    chosen: bool = True
 
     def rows(self) -> list[list[str]]:
         """Two rows of cells per configuration, in the order of `COLUMNS`: median and interval, mean and deviation."""
@@ -73,9 +80,10 @@ class RepeatTable:
         for repeated in self.configurations:
             spreads = [repeated.spreads().get(metric) for metric in METRICS]
             runs = f"{len(repeated.complete)} of {len(repeated.records)}"
-            head = [repeated.records[0].model, str(repeated.origin), runs]
+            first = repeated.records[0]
+            head = [first.model, str(repeated.origin), f"{first.parameters:,}", runs]
             rows.append([*head, "median (interval)", *map(_median, spreads)])
-            rows.append(["", "", "", "mean ± std", *map(_mean, spreads)])
+            rows.append(["", "", "", "", "mean ± std", *map(_mean, spreads)])
         return rows
 
     @property
@@ -88,9 +96,14 @@ class RepeatTable:
             if name in METRICS and value.coverage < COVERAGE
         }
         few = f" (fewer than six runs: their range, which holds it with {' or '.join(sorted(held))})" if held else ""
+        first = (
+            "the run that was chosen in the sweep is not among them"
+            if self.chosen
+            else "the sweep's own run is among them, since all were repeated and none was chosen"
+        )
         return (
-            "Test split; the same jets with other seeds for weights, order of jets and dropout; the run that was "
-            f"chosen in the sweep is not among them; the interval holds one more run with 68 %{few}; std of one run."
+            "Test split; the same jets with other seeds for weights, order of jets and dropout; "
+            f"{first}; the interval holds one more run with 68 %{few}; std of one run."
         )
 
     def print(self, console: Console) -> None:
@@ -101,7 +114,7 @@ class RepeatTable:
 
         table = Table(title="Repeats", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for name in COLUMNS:
-            table.add_column(name, justify="left" if name in ("model", "") else "right", no_wrap=True)
+            table.add_column(name, justify="left" if name in LEFT else "right", no_wrap=True)
         for row in self.rows():
             table.add_row(*row)
         needed = Console(width=1000).measure(table).maximum
@@ -155,7 +168,8 @@ class RepeatTable:
         return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
 
     def _markdown(self) -> str:
-        lines = ["| " + " | ".join(COLUMNS) + " |", "|---|---:|---:|---|" + "---:|" * (len(COLUMNS) - 4)]
+        rule = "".join("---|" if name in LEFT else "---:|" for name in COLUMNS)
+        lines = ["| " + " | ".join(COLUMNS) + " |", f"|{rule}"]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in self.rows()]
         return "\n".join([*lines, "", self.note]) + "\n"
 
@@ -176,13 +190,29 @@ def read_repeats(sweep_dir: Path) -> RepeatTable | None:
                 found.setdefault(said["origin"], []).append((said["index"], said["seed"], record))
             except KeyError as error:
                 raise TrackingError(f"{path}: expected what a run repeats, the key {error} is not there") from error
+    if not found:
+        return None
+    own = _own_runs(sweep_dir)
+    chosen = not (own.keys() <= found.keys())
     configurations = []
     for origin, runs in found.items():  # folders are numbered in the order in which the best were chosen
         runs.sort(key=lambda run: run[0])
+        if not chosen and origin in own:
+            runs.insert(0, (-1, *own[origin]))
         configurations.append(
             Repeated(origin, tuple(seed for _, seed, _ in runs), tuple(record for *_, record in runs))
         )
-    return RepeatTable(sweep_dir.absolute().name, configurations) if configurations else None
+    return RepeatTable(sweep_dir.absolute().name, configurations, chosen)
+
+
+def _own_runs(sweep_dir: Path) -> dict[int, tuple[int, TrialRecord]]:
+    """Seed and record of every complete trial of the sweep itself, by number."""
+    found = {}
+    for folder in sorted((sweep_dir / "trials").glob("*/")):
+        record = read_trial(folder)
+        if record is not None and record.status == "complete":
+            found[record.number] = (int(read_json(folder / "experiment.json").get("seed", 0)), record)
+    return found
 
 
 def _plain(value: Any) -> Any:

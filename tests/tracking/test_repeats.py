@@ -15,7 +15,7 @@ from jetsweep.search.repeats import Repeat, write_repeat
 from jetsweep.tracking.compare import compare_sweeps
 from jetsweep.tracking.repeats import read_repeats
 
-SPEC = {"model": {"name": "pfn"}, "training": {"monitor": {"metric": "val/auc", "mode": "max"}}}
+SPEC = {"seed": 7, "model": {"name": "pfn"}, "training": {"monitor": {"metric": "val/auc", "mode": "max"}}}
 SEARCH = {"objectives": [{"metric": "val/auc", "mode": "max"}], "constraints": ["parameters < 100"]}
 
 
@@ -28,7 +28,7 @@ def write_run(folder, auc, because="budget", rejection=100.0):
         "test": {"test/auc": auc, "test/accuracy": 0.9, "test/rejection_at_0.5": rejection},
         "parameters": 50,
         "seconds": 3.0,
-        "timing": {},
+        "timing": {"inference_us_per_jet": 20.0},
     }
     (folder / "result.json").write_text(json.dumps(result))
 
@@ -52,12 +52,24 @@ def sweep(tmp_path):
 def test_rows(sweep):
     table = read_repeats(sweep)
     assert table.rows() == [
-        ["pfn", "4", "5 of 5", "median (interval)", "0.9000 (0.9000–0.9000)", "0.9648 (0.9612–0.9702)", "—", "102.0 (100.0–∞)", "—"],
-        ["", "", "", "mean ± std", "0.9000 ± 0", "0.9650 ± 0.0034", "—", "—", "—"],
-        ["pfn", "2", "1 of 2", "median (interval)", "0.9000 (0.9000–0.9000)", "0.9500 (0.9500–0.9500)", "—", "100.0 (100.0–100.0)", "—"],
-        ["", "", "", "mean ± std", "0.9000 ± —", "0.9500 ± —", "—", "100.0000 ± —", "—"],
+        ["pfn", "4", "50", "5 of 5", "median (interval)", "0.9000 (0.9000–0.9000)", "0.9648 (0.9612–0.9702)", "—", "102.0 (100.0–∞)", "—", "20.00 (20.00–20.00)", "—"],
+        ["", "", "", "", "mean ± std", "0.9000 ± 0", "0.9650 ± 0.0034", "—", "—", "—", "20.0000 ± 0", "—"],
+        ["pfn", "2", "50", "1 of 2", "median (interval)", "0.9000 (0.9000–0.9000)", "0.9500 (0.9500–0.9500)", "—", "100.0 (100.0–100.0)", "—", "20.00 (20.00–20.00)", "—"],
+        ["", "", "", "", "mean ± std", "0.9000 ± —", "0.9500 ± —", "—", "100.0000 ± —", "—", "20.0000 ± —", "—"],
     ]  # fmt: skip
     assert "holds it with 0% or 67%" in table.note
+
+
+def test_a_trial_counts_where_all_were_repeated(sweep):
+    table = read_repeats(sweep)
+    assert table.chosen
+    assert "is not among them" in table.note
+    (sweep / "trials" / "00000").rename(sweep / "trials" / "00004")  # now only the fourth was there to choose from
+    table = read_repeats(sweep)
+    assert not table.chosen
+    assert [len(repeated.complete) for repeated in table.configurations] == [6, 1]
+    assert table.configurations[0].seeds[0] == 7
+    assert "the sweep's own run is among them" in table.note
 
 
 def test_files(sweep):
@@ -71,7 +83,7 @@ def test_files(sweep):
     assert [run["seed"] for run in first["runs"]] == [100, 101, 102, 103, 104]
     assert first["metrics"]["test/rejection_at_0.5"]["mean"] is None
     assert first["metrics"]["test/auc"]["values"] == [0.9612, 0.9655, 0.9631, 0.9648, 0.9702]
-    assert paths[2].read_text().startswith("| model | trial | runs |  | accuracy | AUC |")
+    assert paths[2].read_text().startswith("| model | trial | parameters | runs |  | accuracy | AUC |")
 
 
 def test_printed_whole_on_a_narrow_terminal(sweep):
