@@ -9,24 +9,46 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from jetsweep.data.dataset import Dataset
 from jetsweep.errors import DataError, JetsweepError
 from jetsweep.metrics._bootstrap import Sample
-from jetsweep.metrics.systematics import NOMINAL, Scheme, Systematics, measure
+from jetsweep.metrics.systematics import ATLAS_TOP_TAGGING, NOMINAL, Scheme, Systematics, measure
 from jetsweep.tasks._base import build_task
 from jetsweep.tasks.tagging import Tagging, signal_score
 from jetsweep.training.checkpoint import LoadedModel
 from jetsweep.training.inference import predict_batches
 
-PREFIX = "syst/"
-"""Of the splits that hold varied samples."""
+def folder_of(split: str) -> str:
+    """Folder of the splits that hold varied samples of a nominal one."""
+    return "syst_val/" if split == "val" else "syst/"
 
 
-def varied_splits(dataset: Dataset, scheme: Scheme) -> dict[str, str]:
-    """Splits of the scheme's varied samples that the dataset has, by sample."""
+def scheme_of(dataset: Dataset) -> Scheme:
+    """The scheme that the dataset's manifest states, as `provenance.systematics`; without one that of ATLAS.
+
+    Raises
+    ------
+    DataError
+        If what stands there is no scheme.
+    """
+    stated = dataset.manifest.provenance.get("systematics")
+    if stated is None:
+        return ATLAS_TOP_TAGGING
+    try:
+        return TypeAdapter(Scheme).validate_python(stated)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("provenance", "systematics", *first["loc"])))
+        raise DataError(f"{dataset.path}: {where}: {first['msg']}; the manifest states no scheme") from error
+
+
+def varied_splits(dataset: Dataset, scheme: Scheme, split: str = "test") -> dict[str, str]:
+    """Splits of the scheme's varied samples that the dataset has for a nominal split, by sample."""
     names = [name for group in scheme.groups for name in group.samples]
-    return {name: f"{PREFIX}{name}" for name in names if f"{PREFIX}{name}" in dataset.splits}
+    prefix = folder_of(split)
+    return {name: f"{prefix}{name}" for name in names if f"{prefix}{name}" in dataset.splits}
 
 
 def measure_systematics(
@@ -47,7 +69,8 @@ def measure_systematics(
     loaded : LoadedModel
         Of the task `tagging`.
     dataset : Dataset
-        With the columns `jet_pt` and `event_number`, varied samples in splits ``syst/<name>``, and event weights in
+        With the columns `jet_pt` and `event_number`, varied samples in splits ``syst/<name>`` (``syst_val/<name>`` for
+        `val`), and event weights in
         the column `shower_weights` of the nominal split.
     scheme : Scheme
     split : str
@@ -73,7 +96,7 @@ def measure_systematics(
     task = build_task(loaded.spec.task, loaded.classes)
     if not isinstance(task, Tagging):
         raise JetsweepError(f"systematic uncertainties are those of taggers, found the task {task.config.name!r}")
-    splits = {NOMINAL: split, **varied_splits(dataset, scheme)}
+    splits = {NOMINAL: split, **varied_splits(dataset, scheme, split)}
     samples = {}
     for name, of_sample in splits.items():
         if progress is not None:
@@ -86,7 +109,7 @@ def measure_systematics(
     except JetsweepError:
         raise
     except ValueError as error:
-        raise DataError(f"{dataset.path}: {error}; varied samples are splits {PREFIX}<sample>") from error
+        raise DataError(f"{dataset.path}: {error}; varied samples are splits {folder_of(split)}<sample>") from error
 
 
 def _scored(
