@@ -179,8 +179,8 @@ def generate_chunk(
     Returns
     -------
     Jets
-        With ``source_row = chunk * CHUNK + i`` left to the caller; scalars hold the weight where the process has one,
-        and ``shower_<i>`` with `bands`.
+        With ``source_row = chunk * CHUNK + i`` left to the caller; scalars hold the number of the event within the
+        chunk, the weight where the process has one, and ``shower_<i>`` with `bands`.
     """
     import awkward as ak
     import pythia8mc as pythia8
@@ -211,6 +211,7 @@ def generate_chunk(
         events = pythia.nextBatch(EVENTS_PER_BATCH)
         weights_E = weight_columns(pythia, events.info.weights) if bands else None
         found = _jets_of_batch(events, chosen, label, rng, track_rng, weights_E, ak)
+        found.scalars["event"] += len(parts) * EVENTS_PER_BATCH
         parts.append(found)
         count += len(found)
     jets = concatenate(parts)
@@ -290,7 +291,7 @@ def _jets_of_batch(
         keep_B &= _all_inside(jet_event, jet_p4, *decays, cuts.radius)
     values = {name: p4_N4[constituents, i].astype(np.float32) for i, name in enumerate(P4)}
     values |= {name: x[constituents] for name, x in columns.items()}
-    scalars = {}
+    scalars = {"event": jet_event}
     if process.weighted:
         scalars["weight"] = ak.to_numpy(events.info.weights[:, 0]).astype(np.float32)[jet_event]
     if weights_E is not None:

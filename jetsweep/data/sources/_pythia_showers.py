@@ -24,7 +24,7 @@ BANDS = (
 SHOWERS = {
     "": (),
     # the sector shower would take four times as long
-    "vincia": ("PartonShowers:model = 2", "Vincia:sectorShower = off"),
+    "vincia": ("PartonShowers:model = 2", "Vincia:sectorShower = off", "Print:verbosity = 1"),
     "dire": ("PartonShowers:model = 3",),
 }
 """Settings by name; the empty name is Pythia's own shower."""

@@ -14,8 +14,15 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, SerializerFunctionWrapHandler
-from pydantic import model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from jetsweep.data.config import SourceOptions
 from jetsweep.data.sources._jets import P4, Jets, row_hash
@@ -44,8 +51,8 @@ class DetectorVariations(BaseModel):
     @property
     def samples(self) -> dict[str, list[tuple[str, ...]]]:
         """Names of the varied samples by group; those of one tuple are two sides of one effect."""
-        kinds = [kind for kind in ("charged", "neutral")]
-        wanted = {
+        kinds = ("charged", "neutral")
+        wanted: dict[str, list[tuple[str, ...]]] = {
             "energy_scale": [(f"{kind}_scale_up", f"{kind}_scale_down") for kind in kinds],
             "resolution": [(f"{kind}_resolution",) for kind in kinds],
             "efficiency": [(f"{kind}_loss",) for kind in kinds],

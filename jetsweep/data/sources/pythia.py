@@ -137,7 +137,7 @@ class PythiaSource(Source):
         assert self.config.variations is not None
         return {
             "jet_scalars": "of the sum of the constituents; nominal in the varied samples",
-            "event_number": "number of the jet, the same in the varied samples",
+            "event_number": "of the event, the same in the varied samples",
             **({"shower_weights": list(SHOWER_WEIGHTS)} if self.has_bands else {}),
             "systematics": scheme(self.config.variations, f"pythia {self.config.process}", self.process.selection.pt),
         }
@@ -149,7 +149,9 @@ class PythiaSource(Source):
             # rows of the two classes alternate in number, so that no two jets share one
             jets.source_row = (chunk.number * CHUNK + np.arange(len(jets))) * 2 + chunk.label
             if varied is not None:
-                jets.scalars["event_number"] = jets.source_row
+                # the first of its jets stands for an event, so that no two events share a number
+                _, first, event = np.unique(jets.scalars["event"], return_index=True, return_inverse=True)
+                jets.scalars["event_number"] = jets.source_row[first[event]]
             if chunk.shower:
                 halves = {f"{folder}/{chunk.shower}": 0.5 for folder in VARIED_SPLITS.values()}
                 yield from hash_split(jets, seed, halves)

@@ -104,9 +104,7 @@ def make_toy_jets(
         Number of the first jet, kept in `source_row`.
     """
     label_B = rng.permutation(np.arange(size) % 2)
-    axis_B4 = _vectors(
-        rng.uniform(*PT, size), rng.uniform(-2, 2, size), rng.uniform(-np.pi, np.pi, size), TOP_MASS
-    )
+    axis_B4 = _vectors(rng.uniform(*PT, size), rng.uniform(-2, 2, size), rng.uniform(-np.pi, np.pi, size), TOP_MASS)
     prongs_B34 = _decay_top(axis_B4, rng)
     parton_B = label_B == 0
     # a parton is a first prong with everything
