@@ -161,7 +161,7 @@ def thrust(values: npt.NDArray[np.floating], offsets: npt.NDArray[np.integer]) -
 
 
 def coordinates(values: npt.NDArray[np.floating]) -> tuple[Floats, Floats, Floats]:
-    """pT (GeV), rapidity and azimuth of four-vectors, each of shape (N,); rapidity 0 for a null vector."""
+    """PT (GeV), rapidity and azimuth of four-vectors, each of shape (N,); rapidity 0 for a null vector."""
     px, py, pz, energy = np.asarray(values, np.float64).reshape(-1, 4).T
     pt = np.hypot(px, py)
     along = np.abs(pz)

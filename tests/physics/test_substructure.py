@@ -92,7 +92,9 @@ def test_equal_sides_have_closed_forms():
     corners = [(0.0, 0.0), (side, 0.0), (side / 2, side * math.sqrt(3) / 2)]
     found = energy_correlators(*batch([four(40, *corner) for corner in corners]), beta=2.0)
     assert found.e2 == pytest.approx([3 * side**2 / 9])
-    assert [x[0] for x in (found.v1e3, found.v2e3, found.v3e3)] == pytest.approx([side ** (2 * n) / 27 for n in (1, 2, 3)])
+    assert [x[0] for x in (found.v1e3, found.v2e3, found.v3e3)] == pytest.approx(
+        [side ** (2 * n) / 27 for n in (1, 2, 3)]
+    )
     assert found.n2 == pytest.approx([(side**4 / 27) / (side**2 / 3) ** 2])
     assert found.ecf2 == pytest.approx([3 * 1600 * side**2])
     assert found.ecf3 == pytest.approx([64000 * side**6])
@@ -112,7 +114,7 @@ def test_exponent_one_is_the_high_level_variables():
 def test_soft_drop_is_that_of_plain_python(z_cut, beta):
     found = soft_drop(cluster(*batch(*JETS, []), "cambridge"), z_cut, beta, 0.8)
     for i, jet in enumerate(JETS):
-        (_, vector, split), = oracle_cluster(jet, 0.0, 1, winner=False)
+        ((_, vector, split),) = oracle_cluster(jet, 0.0, 1, winner=False)
         z, angle, dropped = 0.0, 0.0, 0
         while split is not None:
             a, b = split

@@ -61,7 +61,7 @@ FILE = """
 name: trade-off
 task: {name: tagging, signal: top}
 data: {source: {name: toy, jets: 600, tracks: true, variations: true}}
-model: {name: pfn, dropout: {uniform: [0.0, 0.2]}}
+model: {name: pfn, f_dropout: {uniform: [0.0, 0.2]}}
 search:
   trials: 4
   objectives: [{metric: val/rejection_at_0.5, mode: max}, {metric: val/systematic_uncertainty_at_0.5, mode: min}]
@@ -72,10 +72,10 @@ search:
 def test_an_objective_asks_for_it(tmp_path):
     (tmp_path / "x.yaml").write_text(FILE)
     template = load_experiment(tmp_path / "x.yaml")
-    task = template.concrete({"model.dropout": 0.1}).trial_spec().task
+    task = template.concrete({"model.f_dropout": 0.1}).trial_spec().task
     assert task.systematic_efficiencies == (0.3, 0.5)
     (tmp_path / "y.yaml").write_text(FILE.replace("top}", "top, systematic_efficiencies: [0.7, 0.5]}"))
-    task = load_experiment(tmp_path / "y.yaml").concrete({"model.dropout": 0.1}).task
+    task = load_experiment(tmp_path / "y.yaml").concrete({"model.f_dropout": 0.1}).task
     assert task.systematic_efficiencies == (0.7, 0.5, 0.3)
     (tmp_path / "z.yaml").write_text("\n".join(line for line in FILE.splitlines() if "val/" not in line))
-    assert load_experiment(tmp_path / "z.yaml").concrete({"model.dropout": 0.1}).task.systematic_efficiencies == ()
+    assert load_experiment(tmp_path / "z.yaml").concrete({"model.f_dropout": 0.1}).task.systematic_efficiencies == ()

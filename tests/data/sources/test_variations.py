@@ -73,14 +73,23 @@ def test_resolution_and_losses_have_their_sizes(jets):
 @pytest.mark.parametrize("sample", ["neutral_resolution", "charged_loss"])
 def test_a_jet_is_varied_alike_in_whatever_company(jets, sample):
     chosen_B = np.arange(len(jets)) % 3 == 0
-    alone, among = varied(jets.take_jets(chosen_B), sample, SIZES, 1), varied(jets, sample, SIZES, 1).take_jets(chosen_B)
+    alone, among = (
+        varied(jets.take_jets(chosen_B), sample, SIZES, 1),
+        varied(jets, sample, SIZES, 1).take_jets(chosen_B),
+    )
     assert all(np.array_equal(alone.values[name], among.values[name]) for name in alone.values)
     other = varied(jets.take_jets(chosen_B), sample, SIZES, 2)
     assert not np.array_equal(alone.values["px"], other.values["px"])
 
 
 def test_sizes_of_zero_leave_a_variation_out_and_mistakes_are_told(tmp_path):
-    sizes = {"charged_scale": 0, "neutral_scale": 0.1, "charged_resolution": 0, "neutral_resolution": 0, "neutral_loss": 0}
+    sizes = {
+        "charged_scale": 0,
+        "neutral_scale": 0.1,
+        "charged_resolution": 0,
+        "neutral_resolution": 0,
+        "neutral_loss": 0,
+    }
     dataset = make_dataset("toy", tmp_path / "x", jets=100, tracks=True, variations=sizes)
     found = scheme_of(dataset)
     assert [(group.name, group.samples) for group in found.groups] == [
@@ -109,31 +118,6 @@ def test_the_scheme_of_a_generator_holds_its_showers_and_scales():
         [("signal", 1), ("signal", 2)], [("signal", 3), ("signal", 4)],
         [("background", 1), ("background", 2)], [("background", 3), ("background", 4)],
     ]  # fmt: skip
-
-
-@pytest.mark.generate
-def test_pythia_with_variations_does_not_depend_on_the_number_of_processes(tmp_path):
-    options = {"jets": 14, "seed": 3, "variations": {"alternative_jets": 8, "neutral_scale": 0.05}}
-    one = make_dataset("pythia", tmp_path / "one", processes=1, **options)
-    two = make_dataset("pythia", tmp_path / "two", processes=2, **options)
-    assert one.digest == two.digest
-    nominal = [one.to_arrow(split) for split in ("train", "val", "test") if split in one.splits]
-    assert sum(table.num_rows for table in nominal) == 14
-    weights = np.concatenate([np.array(table["shower_weights"].to_pylist()) for table in nominal])
-    assert weights.shape == (14, 5)
-    assert (weights[:, 0] == 1).all()
-    assert (weights[:, 1:] > 0).all()
-    assert (np.ptp(weights, axis=0)[1:] > 0).all()
-    assert sum(one.num_rows(split) for split in one.splits if split.endswith("/vincia")) == 8
-    assert all(one.to_arrow(split)["shower_weights"].null_count == one.num_rows(split) for split in one.splits if "/" in split)  # fmt: skip
-    settings = one.manifest.provenance["settings"]
-    assert "PartonShowers:model = 2" in settings["top vincia"]
-    assert any("isr_up isr:muRfac=2.0" in line for line in settings["qcd"])
-    events = np.concatenate([table["event_number"].to_numpy() for table in nominal])
-    labels = np.concatenate([table["label"].to_pandas().astype(str) for table in nominal])
-    # both jets of a pair of tops count as one event
-    assert all(len(set(labels[events == event])) == 1 for event in events)
-    assert len(np.unique(events)) < 14
 
 
 def test_a_shower_that_pythia_has_no_more_is_told(tmp_path):
