@@ -74,9 +74,9 @@ def angularity(
 
 
 def jet_pull(values: npt.NDArray[np.floating], offsets: npt.NDArray[np.integer]) -> Floats:
-    """Pull vector of every jet (arXiv:1001.5027): t = sum_i pT_i |r_i| r_i / pT_jet, r_i = (y_i - y_jet, phi_i - phi_jet).
+    """Pull vector of every jet (arXiv:1001.5027), which leans towards its partner in colour.
 
-    It leans towards the jet that is its partner in colour.
+    t = sum_i pT_i |r_i| r_i / pT_jet with r_i = (y_i - y_jet, phi_i - phi_jet).
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def jet_charge(
     ValueError
         If there is not one charge for each constituent, or kappa is negative.
     """
-    values, charge = np.asarray(values, np.float64).reshape(-1, 4), np.asarray(charge, np.float64)
+    values = np.asarray(values, np.float64).reshape(-1, 4)
     if charge.shape != (len(values),):
         raise ValueError(f"expected {len(values)} charges, one for each constituent, found shape {charge.shape}")
     if not kappa >= 0:
@@ -132,7 +132,7 @@ def jet_charge(
     momentum = np.hypot(*(segment_sum(values[:, i], offsets) for i in (0, 1)))[jet_of(offsets)]
     pt = np.hypot(values[:, 0], values[:, 1])
     share = np.divide(pt, momentum, out=np.zeros_like(pt), where=momentum > 0)
-    return segment_sum(charge * share**kappa, offsets)
+    return segment_sum(np.asarray(charge, np.float64) * share**kappa, offsets)
 
 
 def thrust(values: npt.NDArray[np.floating], offsets: npt.NDArray[np.integer]) -> Floats:

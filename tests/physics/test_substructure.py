@@ -75,9 +75,12 @@ def test_correlators_are_those_of_plain_python(beta):
         total = sum(p[0] for p in parts)
         e2 = sum(a[0] * b[0] * distance(a, b) ** beta for a, b in itertools.combinations(parts, 2)) / total**2
         triples = [
-            (math.prod(p[0] / total for p in three), sorted(distance(*pair) ** beta for pair in itertools.combinations(three, 2)))
+            (
+                math.prod(p[0] / total for p in three),
+                sorted(distance(*x) ** beta for x in itertools.combinations(three, 2)),
+            )
             for three in itertools.combinations(parts, 3)
-        ]  # fmt: skip
+        ]
         v = [sum(z * math.prod(angles[:n]) for z, angles in triples) for n in (1, 2, 3)]
         assert (found.sum_pt[i], found.e2[i]) == pytest.approx((total, e2))
         assert [found.v1e3[i], found.v2e3[i], found.v3e3[i]] == pytest.approx(v)

@@ -10,7 +10,8 @@ from jetsweep.data.sources.toy import make_toy_jets
 from jetsweep.errors import DataError
 from jetsweep.training.systematics import scheme_of
 
-SAMPLES = {f"{kind}_{effect}" for kind in ("charged", "neutral") for effect in ("scale_up", "scale_down", "resolution", "loss")}  # fmt: skip
+EFFECTS = ("scale_up", "scale_down", "resolution", "loss")
+SAMPLES = {f"{kind}_{effect}" for kind in ("charged", "neutral") for effect in EFFECTS}
 SIZES = DetectorVariations()
 
 
