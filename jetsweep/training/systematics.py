@@ -22,6 +22,7 @@ from jetsweep.tasks.tagging import SYSTEMATIC, Tagging, signal_score
 from jetsweep.training.checkpoint import LoadedModel
 from jetsweep.training.evaluate import Batches, autocast
 from jetsweep.training.inference import predict_batches
+from jetsweep.training.memory import IN_EVALUATION
 from jetsweep.training.world import World
 
 
@@ -238,8 +239,12 @@ class SystematicsWhileTraining:
         for batch in self.loader_of(split).batches(0):
             if len(batch) == 0:  # the tail of the split may not reach every rank
                 continue
-            with autocast(precision, world.device):
-                outputs = model(batch.to(world.device, non_blocking=True))
+            try:
+                with autocast(precision, world.device):
+                    outputs = model(batch.to(world.device, non_blocking=True))
+            except torch.OutOfMemoryError as error:
+                error.add_note(IN_EVALUATION)
+                raise
             rows.append(batch.rows.numpy())
             scores = task.predictions(outputs)
             parts.append(torch.stack([scores[f"score_{name}"] for name in task.classes], dim=1).cpu().numpy())
