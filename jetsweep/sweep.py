@@ -210,8 +210,8 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
     from jetsweep._progress import progress_of_jets
     from jetsweep.data.config import prepare
     from jetsweep.data.verify import check_shards
+    from jetsweep.training.check import check_data
     from jetsweep.training.init_from import check_start
-    from jetsweep.training.run import check_data
 
     with progress_of_jets("Making jets", console) as show:
         dataset = prepare(template.example.data, data_root, show)

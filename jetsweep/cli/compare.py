@@ -28,6 +28,12 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder for compare.{csv,json,html,tex,md}; default: the sweep's, else --runs.")
     ] = None,
+    systematics: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder written by evaluate --systematics: also draw rejection against uncertainty; repeatable."
+        ),
+    ] = None,
     runs: Annotated[Path, typer.Option(envvar="JETSWEEP_RUNS", help="Folder of sweeps.")] = Path("jetsweep-runs"),
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow tracking URI; also MLFLOW_TRACKING_URI.")] = None,
 ) -> None:
@@ -54,6 +60,11 @@ def compare(
     paths = comparison.write(out or folder, "compare-best" if best else "compare")
     kinds = ",".join(path.suffix[1:] for path in paths)
     console.print(f"Written: {paths[0].with_suffix('')}.{{{kinds}}}", soft_wrap=True)
+    if systematics:
+        from jetsweep.tracking.systematics import compare_systematics
+
+        figure = compare_systematics(systematics, out or folder)
+        console.print(f"Written: {figure}.{{png,pdf}}", soft_wrap=True)
 
 
 def _folders(sweeps: list[str], runs: Path) -> list[Path]:

@@ -49,25 +49,25 @@ def evaluate(
     from jetsweep.data.config import prepare
     from jetsweep.data.dataset import open_dataset
     from jetsweep.data.verify import check_shards
-    from jetsweep.metrics.systematics import ATLAS_TOP_TAGGING
     from jetsweep.tracking import best_checkpoint
     from jetsweep.tracking.report import metrics_table, timing_table, write_evaluation
     from jetsweep.tracking.systematics import systematics_table, write_systematics
     from jetsweep.training.checkpoint import load_checkpoint
     from jetsweep.training.inference import evaluate_model, pick_device, time_model
-    from jetsweep.training.systematics import measure_systematics, varied_splits
+    from jetsweep.training.systematics import measure_systematics, scheme_of, varied_splits
 
     checkpoint = best_checkpoint(model)
     loaded = load_checkpoint(checkpoint)
     dataset = open_dataset(data) if data is not None else prepare(loaded.spec.data, data_root)
-    splits = [split, *(varied_splits(dataset, ATLAS_TOP_TAGGING).values() if systematics else ())]
+    scheme = scheme_of(dataset) if systematics else None
+    splits = [split, *(varied_splits(dataset, scheme, split).values() if scheme is not None else ())]
     check_shards(dataset, splits)
     chosen = pick_device(device)
     metrics, arrays, task = evaluate_model(loaded, dataset, split, device=chosen, batch_size=batch_size)
     found = None
-    if systematics:
+    if scheme is not None:
         found = measure_systematics(
-            loaded, dataset, ATLAS_TOP_TAGGING, split, device=chosen, batch_size=batch_size, replicas=replicas
+            loaded, dataset, scheme, split, device=chosen, batch_size=batch_size, replicas=replicas
         )
     folder = out or Path(f"evaluation-{split}")
     about = {"checkpoint": str(checkpoint), "model": loaded.spec.model.name, "dataset": dataset.path}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from jetsweep.tasks._base import TASKS
 from jetsweep.training.config import TrialSpec
 
 
@@ -155,11 +157,31 @@ class TrackingConfig(_Settings):
     uri: str | None = Field(None, description="MLflow tracking URI; a SQLite file beside the sweeps if not given.")
 
 
+def _measures_systematics(task: Any) -> bool:
+    return task in TASKS.names() and "systematic_efficiencies" in TASKS.get(task).config.model_fields
+
+
 class Experiment(TrialSpec):
     """An experiment without distributions: what one trial runs, and the sweep it belongs to."""
 
     search: SearchConfig = Field(SearchConfig(), description="How trials are proposed and stopped.")
     tracking: TrackingConfig = Field(TrackingConfig(), description="Where runs are kept.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measured_on_request(cls, values: Any) -> Any:
+        """A systematic uncertainty that the search or the monitor names is measured by the task."""
+        if not isinstance(values, dict):
+            return values
+        task, named = values.get("task"), str([values.get("search"), values.get("training")])
+        task = {"name": task} if isinstance(task, str) else task
+        wanted = {float(x) for x in re.findall(r"val/systematic_uncertainty_at_(0?\.\d+)", named)}
+        if not wanted or not isinstance(task, dict) or not _measures_systematics(task.get("name")):
+            return values
+        asked = task.get("systematic_efficiencies", ())
+        if not isinstance(asked, (list, tuple)):
+            return values
+        return {**values, "task": {**task, "systematic_efficiencies": [*asked, *sorted(wanted - set(asked))]}}
 
     @model_validator(mode="after")
     def _is_repeatable(self) -> Experiment:

@@ -70,7 +70,7 @@ class Sample:
         )
 
     def weighted(self, index: int, signal: bool | None) -> Sample:
-        """Jets with the weights w_index / w_0: of the signal (True), of the background (False), or all (None).
+        """Jets with their weights times w_index / w_0: of the signal (True), of the background (False), or all (None).
 
         Raises
         ------
@@ -87,7 +87,8 @@ class Sample:
                 "weight must not be zero"
             )
         chosen = np.ones(len(ratio), bool) if signal is None else self.is_signal == signal
-        return replace(self, weight=np.where(chosen, ratio, 1.0))
+        weight = np.where(chosen, ratio, 1.0)
+        return replace(self, weight=weight if self.weight is None else weight * self.weight)
 
 
 def rejections(sample: Sample, edges: Array, efficiency: float, replicas: int, seed: int) -> Array:

@@ -269,7 +269,7 @@ def measure(
     samples : mapping of str to Sample
         `NOMINAL` and any of the scheme's varied samples.
     replicas : int
-        Bootstrap replicas, two or more.
+        Bootstrap replicas, two or more; 0 for none, then all errors are NaN.
     seed : int
     progress : callable, optional
         Called with (rejections done, rejections in all).
@@ -284,7 +284,7 @@ def measure(
         If a group has some of its samples but not all, a paired sample holds other events than the nominal one, or
         a sample lacks the class it stands for; or no group can be measured.
     """
-    if replicas < 2:
+    if replicas < 2 and replicas != 0:
         raise ValueError(f"a bootstrap needs two replicas or more, found {replicas}")
     nominal = samples[NOMINAL]
     groups, left_out = _measurable(scheme, samples)

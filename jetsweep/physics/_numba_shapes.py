@@ -70,8 +70,11 @@ def _thrust_axis(p):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _planar_maximum(u, v):  # type: ignore[no-untyped-def]
-    """max_n sum |p·n| of momenta (u, v) in a plane: the best half-plane has one momentum on its border, so try all."""
-    best = 0.0
+    """Vector of length max_n sum |p·n| along n, for momenta (u, v) in a plane.
+
+    The best half-plane has one momentum on its border, so all are tried.
+    """
+    best, best_u, best_v = 0.0, 0.0, 0.0
     for s in range(len(u)):
         along_u, along_v, border_u, border_v = 0.0, 0.0, 0.0, 0.0
         for i in range(len(u)):
@@ -84,24 +87,26 @@ def _planar_maximum(u, v):  # type: ignore[no-untyped-def]
             else:
                 sign = 1.0 if side > 0 else -1.0
                 along_u, along_v = along_u + sign * u[i], along_v + sign * v[i]
-        best = max(
-            best,
-            (along_u + border_u) ** 2 + (along_v + border_v) ** 2,
-            (along_u - border_u) ** 2 + (along_v - border_v) ** 2,
-        )
-    return np.sqrt(best)
+        for sign in (1.0, -1.0):
+            total_u, total_v = along_u + sign * border_u, along_v + sign * border_v
+            if total_u**2 + total_v**2 > best:
+                best, best_u, best_v = total_u**2 + total_v**2, total_u, total_v
+    return best_u, best_v
 
 
 @njit(cache=True, nogil=True)
-def thrust_major(p4):  # type: ignore[no-untyped-def]
-    """max_n sum |p·n| / sum |p| over n perpendicular to the thrust axis, in the jet's rest frame (0 without one)."""
+def thrusts(p4):  # type: ignore[no-untyped-def]
+    """Thrust, its major and its minor in the jet's rest frame: sum |p·n| / sum |p|, 0 without such a frame.
+
+    n is the thrust axis, the best direction perpendicular to it, and the one perpendicular to both.
+    """
     n = len(p4)
     jet = np.zeros(4)
     for i in range(n):
         jet += p4[i]
     mass_squared = jet[3] ** 2 - jet[0] ** 2 - jet[1] ** 2 - jet[2] ** 2
     if n < 2 or mass_squared <= 1e-12 * jet[3] ** 2:
-        return 0.0
+        return 0.0, 0.0, 0.0
     mass = np.sqrt(mass_squared)
     rest, size = np.empty((n, 3)), np.empty(n)
     for i in range(n):
@@ -120,7 +125,20 @@ def thrust_major(p4):  # type: ignore[no-untyped-def]
     u, v = np.empty(n), np.empty(n)
     for i in range(n):
         u[i], v[i] = (rest[i] * first).sum(), (rest[i] * second).sum()
-    return _planar_maximum(u, v) / size.sum()
+    best_u, best_v = _planar_maximum(u, v)
+    length, along, minor = np.sqrt(best_u**2 + best_v**2), 0.0, 0.0
+    for i in range(n):
+        along += abs((rest[i] * axis).sum())
+        minor += abs(v[i] * best_u - u[i] * best_v)
+    total = size.sum()
+    return along / total, length / total, minor / (length * total) if length > 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def all_thrusts(values, offsets, out):  # type: ignore[no-untyped-def]
+    """Fill `out` (B, 3) with thrust, major and minor of jets divided by `offsets` (B + 1,)."""
+    for jet in range(len(offsets) - 1):
+        out[jet, 0], out[jet, 1], out[jet, 2] = thrusts(values[offsets[jet] : offsets[jet + 1]])
 
 
 @njit(cache=True, nogil=True)
@@ -159,7 +177,7 @@ def one_jet(p4, out):  # type: ignore[no-untyped-def]
     third = ecf3 / ecf1**3 if ecf1 > 0 else 0.0
     out[12] = third / (ecf2_squared / ecf1**2) ** 1.5 if ecf2_squared > 0 else 0.0
     out[13] = third / np.sqrt(ecf3_squared / ecf1**3) if ecf3_squared > 0 else 0.0
-    out[14] = thrust_major(p4)
+    out[14] = thrusts(p4)[1]
 
 
 @njit(cache=True, nogil=True, parallel=True)

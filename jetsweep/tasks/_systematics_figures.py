@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,37 @@ def systematics_figures(found: Systematics, label: str) -> dict[str, Figure]:
         "systematics-rejection": _rejection_figure(found, label),
         "systematics-uncertainty": _uncertainty_figure(found, label),
     }
+
+
+def resilience_figure(points: Mapping[str, tuple[float, float, float, float]], efficiency: float) -> Figure:
+    """Rejection against its relative systematic uncertainty, one point per tagger.
+
+    Parameters
+    ----------
+    points : mapping of str to tuple of float
+        By label: rejection and its statistical error, total relative uncertainty and its statistical error.
+    efficiency : float
+        Signal efficiency.
+    """
+    with hep_figure(9.0) as (figure, axes):
+        for i, (label, (rejection, error, total, total_error)) in enumerate(points.items()):
+            axes.errorbar(
+                rejection,
+                100 * total,
+                xerr=error,
+                yerr=100 * total_error,
+                fmt="osD^vP*X"[i // 10 % 8],
+                ms=9,
+                capsize=3,
+                label=label,
+            )
+        axes.set(
+            xlabel=f"Background rejection at $\\varepsilon_S = {efficiency:g}$",
+            ylabel="Relative systematic uncertainty [%]",
+            ylim=(0, None),
+        )
+        axes.legend(frameon=False)
+    return figure
 
 
 def _shown(found: Systematics) -> np.ndarray:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+SYSTEMATIC = "systematic_uncertainty_at_"
+"""Begins the name of a metric that is measured only where it is asked for."""
+
+
 class TaggingConfig(TaskConfig):
     """Settings of the task `tagging`."""
 
@@ -40,7 +44,13 @@ class TaggingConfig(TaskConfig):
         (0.3, 0.5, 0.8), description="Signal efficiencies at which the background rejection is reported."
     )
 
-    @field_validator("efficiencies")
+    systematic_efficiencies: tuple[float, ...] = Field(
+        (),
+        description="Signal efficiencies at which the total relative systematic uncertainty of the rejection is "
+        "measured after every epoch, on varied samples of the validation split; those of search.objectives are added.",
+    )
+
+    @field_validator("efficiencies", "systematic_efficiencies")
     @classmethod
     def _inside_zero_one(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         for value in values:
@@ -141,7 +151,7 @@ class Tagging(Task):
         names = ["loss", "accuracy", "auc"]
         for efficiency in config.efficiencies:
             names += [f"rejection_at_{efficiency:g}", f"rejection_at_{efficiency:g}_error"]
-        return tuple(names)
+        return (*names, *(f"{SYSTEMATIC}{efficiency:g}" for efficiency in config.systematic_efficiencies))
 
     def figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Figure]:
         from jetsweep.tasks._tagging_figures import roc_figure, score_figure

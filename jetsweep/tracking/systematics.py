@@ -6,13 +6,15 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jetsweep.errors import TrackingError
 from jetsweep.metrics.systematics import Systematics
-from jetsweep.tasks._systematics_figures import systematics_figures
+from jetsweep.tasks._systematics_figures import resilience_figure, systematics_figures
 from jetsweep.tracking import figures
+from jetsweep.tracking.results import read_json
 from jetsweep.training.checkpoint import write_file
 
 if TYPE_CHECKING:
@@ -62,6 +64,49 @@ def systematics_table(found: Systematics) -> Table:
             shown = "—" if math.isnan(rejection) else f"{rejection:.4g}"
             table.add_row(str(row["pt"]), f"{row['jets']:,}", shown, *(_percent(x) for x in parts))
     return table
+
+
+def compare_systematics(evaluations: Sequence[Path], out: Path) -> Path:
+    """Draw rejection against its systematic uncertainty, a point for each evaluation, as PNG and PDF.
+
+    Parameters
+    ----------
+    evaluations : sequence of Path
+        Folders with ``systematics.json``; of one scheme, one signal efficiency and one dataset.
+    out : Path
+        Folder for ``systematics-comparison.{png,pdf}``.
+
+    Returns
+    -------
+    Path
+        The figure without its suffix.
+
+    Raises
+    ------
+    TrackingError
+        If a folder holds no such file, or two of them cannot be compared.
+    """
+    found = {folder: read_json(folder / "systematics.json") for folder in evaluations}
+    points: dict[str, tuple[float, float, float, float]] = {}
+    first: dict[str, Any] = {}
+    for folder, content in found.items():
+        try:
+            about = {name: content[name] for name in ("scheme", "signal_efficiency", "dataset_digest")}
+            row, model = content["bins"][0], content["model"]
+            point = tuple(row[name] for name in ("rejection", "rejection_error", "total", "total_error"))
+        except (KeyError, IndexError, TypeError) as error:
+            raise TrackingError(f"{folder}/systematics.json: expected a result of evaluate --systematics") from error
+        first = first or about
+        for name, value in about.items():
+            if value != first[name]:
+                raise TrackingError(f"{folder}: expected the {name} {first[name]!r} as in the others, found {value!r}")
+        if None in point:
+            raise TrackingError(f"{folder}: its rejection or uncertainty could not be measured; take more jets")
+        points[model if model not in points else f"{model} ({folder})"] = point
+    out.mkdir(parents=True, exist_ok=True)
+    name = "systematics-comparison"
+    figures.save({name: resilience_figure(points, first["signal_efficiency"])}, out)
+    return out / name
 
 
 def _percent(value: float) -> str:

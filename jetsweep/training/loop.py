@@ -55,6 +55,8 @@ class TrainingLoop:
         Stored with the weights.
     stop_requested : callable, optional
         Asked between steps on every rank; True on any makes all save `last` and return.
+    systematics : callable, optional
+        See `SystematicsWhileTraining`: further metrics of a split.
     """
 
     def __init__(
@@ -69,11 +71,12 @@ class TrainingLoop:
         world: World,
         classes: tuple[str, ...],
         stop_requested: Callable[[], bool] | None = None,
+        systematics: Callable[..., dict[str, float]] = lambda *_: {},
     ) -> None:
         self.model, self.task, self.val, self.spec, self.world = model, task, val, spec, world
         self.config: TrainingConfig = spec.training
         self.workdir, self.reporter, self.classes = workdir, reporter, classes
-        self.stop_requested = stop_requested
+        self.stop_requested, self.systematics = stop_requested, systematics
         self.disk = PatientDisk(stop_requested)
         self.streams = open_streams(train, self.config.batch_size, self.config.accumulate, world)
         self.steps_per_epoch = self.config.steps_per_epoch or self.streams["main"].num_steps
@@ -276,10 +279,10 @@ class TrainingLoop:
         with ExitStack() as stack:
             if self.average:
                 stack.enter_context(self.average.applied())
-            metrics, _ = evaluate(self.model, self.task, self.val, world, self.config.precision)
-        row |= metrics
-        if not math.isfinite(metrics.get("val/loss", 0.0)):
-            raise Diverged(progress.step, "the validation loss")
+            metrics, arrays = evaluate(self.model, self.task, self.val, world, self.config.precision)
+            if not math.isfinite(metrics.get("val/loss", 0.0)):
+                raise Diverged(progress.step, "the validation loss")
+            row |= metrics | self.systematics(self.model, arrays, self.config.precision, "val")
         improved = self._compare(row)
         if progress.step >= self.total_steps:
             progress.stopped_because = "budget"

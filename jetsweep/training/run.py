@@ -39,6 +39,7 @@ from jetsweep.training.progress import Diverged, Progress
 from jetsweep.training.random_state import seed_everything
 from jetsweep.training.reporter import Metrics, Reporter, silent
 from jetsweep.training.restarts import restarts
+from jetsweep.training.systematics import SystematicsWhileTraining, require_variations
 from jetsweep.training.timing import TIMED_BATCH, Timing, inference_time, timed_batches
 from jetsweep.training.world import World
 
@@ -164,6 +165,7 @@ def _train(
     """Train until the end or until memory runs out; `used` is `spec`, perhaps in smaller pieces."""
     dataset = _first_then_others(world, lambda: prepare(spec.data, data_root))
     task = build_task(spec.task, dataset.classes)
+    require_variations(task, dataset)
     resumed = world.from_first(world.is_first and (workdir / "checkpoints" / "last").exists())
     model = _build_model(used, task, dataset, world, fresh=not resumed)
     loop = TrainingLoop(
@@ -177,6 +179,7 @@ def _train(
         world,
         dataset.classes,
         stop_requested,
+        SystematicsWhileTraining(task, dataset, lambda split: _loader(used, task, model, dataset, world, split), world),
     )
     if world.is_first:
         loop.disk.write(lambda: write_file(workdir / "experiment.json", spec.model_dump_json(indent=2).encode()))
@@ -229,29 +232,6 @@ def left_off(workdir: Path) -> TrainResult:
         restarts=restarts(workdir),
         accumulate=loaded.spec.training.accumulate,
     )
-
-
-def check_data(spec: TrialSpec, dataset: Dataset) -> None:
-    """Refuse a dataset that no trial of this experiment could train on, before any starts.
-
-    Raises
-    ------
-    DataError
-        If a split is missing or empty, or lacks what the task needs; or weights that the source demands are not used.
-    """
-    task = build_task(spec.task, dataset.classes)
-    if dataset.manifest.provenance.get("weights_required") and not getattr(spec.task, "use_weights", False):
-        raise DataError(
-            f"{dataset.path}: jets of {dataset.manifest.source} are trained with their weights only, expected "
-            f"task.use_weights: true, found {getattr(spec.task, 'use_weights', 'a task without weights')}"
-        )
-    wanted = {"train" if stream == "main" else stream for stream in task.streams} | {"val"}
-    for split in sorted(wanted | ({"test"} & set(dataset.splits))):
-        num_jets, counts = dataset.num_rows(split), dataset.class_counts(split)
-        try:
-            task.check_split(split, num_jets, counts)
-        except DataError as error:
-            raise DataError(f"{dataset.path}: {error}") from error
 
 
 def _check_machine(spec: TrialSpec, world: World) -> None:
@@ -386,6 +366,7 @@ def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, floa
         loader = _loader(spec, task, model, dataset, world, split)
         metrics, arrays = evaluate(model, task, loader, world, spec.training.precision, split)
         if split == "test":
+            metrics |= loop.systematics(model, arrays, spec.training.precision, split)
             test = metrics
         if world.is_first:
             path = loop.workdir / "evaluation" / f"{split}.npz"

@@ -1,4 +1,4 @@
-"""`jetsweep evaluate --systematics` on synthetic files in the layout of the ATLAS open data."""
+"""`jetsweep evaluate --systematics` on synthetic files in the layout of the ATLAS open data, and on varied toy jets."""
 
 import csv
 import json
@@ -80,6 +80,66 @@ def test_a_shift_of_the_energies_is_seen_and_an_unvaried_copy_is_not(toy_sweep, 
     assert any(cluster["shifted"])
     assert written["left_out"].keys() == {"track", "signal_model", "background_model"}
     assert "Not in the total: track (no samples teg, tej, tfl, tfj, bias)" in shown
+
+
+def test_variations_that_the_source_made(toy_sweep, tmp_path):
+    data = tmp_path / "data"
+    made = make_dataset("toy", data, jets=6000, tracks=True, variations={"neutral_scale": 0.3, "charged_resolution": 0})
+    shown, written = run(toy_sweep, data, tmp_path / "out")
+    assert written["scheme"] == "variations of toy jets"
+    assert "(variations of toy jets)" in shown
+    inclusive = written["bins"][0]
+    groups = ("energy_scale", "resolution", "efficiency")
+    assert all(inclusive[name] > 0 for name in groups)
+    assert written["resilience"] == pytest.approx(np.linalg.norm([inclusive[name] for name in groups]))
+    assert [row["pt"] for row in written["bins"][1:]] == ["550-575", "575-600", "600-625", "625-650"]
+    assert written["left_out"] == {}
+    paired = [name.removeprefix("syst/") for name in made.splits if name.startswith("syst/")]
+    assert written["shared_events"] == dict.fromkeys(paired, 1.0)
+    assert "charged_resolution" not in paired
+
+
+def test_a_manifest_that_states_no_scheme(toy_sweep, tmp_path):
+    make_dataset("toy", tmp_path / "data", jets=100, tracks=True, variations=True)
+    file = tmp_path / "data" / "dataset.json"
+    content = json.loads(file.read_text())
+    content["provenance"]["systematics"]["groups"][0]["kind"] = "guessed"
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"provenance.systematics.groups.0.kind: Input should be 'experimental' or"):
+        run(toy_sweep, tmp_path / "data", tmp_path / "out")
+
+
+def test_a_figure_of_several_taggers(toy_sweep, tmp_path):
+    from jetsweep.cli.compare import app as compare
+
+    def call(*folders):
+        options = [x for folder in folders for x in ("--systematics", str(folder))]
+        result = CliRunner().invoke(compare, [str(toy_sweep[0]), "--out", str(tmp_path / "out"), *options])
+        if isinstance(result.exception, JetsweepError):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    row = {"rejection": 50.0, "rejection_error": 2.0, "total": 0.3, "total_error": 0.05}
+    about = {"scheme": "a", "signal_efficiency": 0.5, "dataset_digest": "0"}
+    variants = {
+        "pfn": {"model": "pfn", "bins": [row], **about},
+        "efn": {"model": "efn", "bins": [row | {"rejection": 20.0, "total": 0.2}], **about},
+        "other": {"model": "efn", "bins": [row], **about, "dataset_digest": "1"},
+        "nothing": {"model": "efn", "bins": [row | {"total": None}], **about},
+        "empty": {},
+    }
+    for name, content in variants.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "systematics.json").write_text(json.dumps(content))
+    assert "systematics-comparison.{png,pdf}" in call(tmp_path / "pfn", tmp_path / "efn").replace("\n", "")
+    assert {path.suffix for path in (tmp_path / "out").glob("systematics-comparison.*")} == {".png", ".pdf"}
+    with pytest.raises(JetsweepError, match="expected the dataset_digest '0' as in the others, found '1'"):
+        call(tmp_path / "pfn", tmp_path / "other")
+    with pytest.raises(JetsweepError, match="could not be measured; take more jets"):
+        call(tmp_path / "nothing")
+    with pytest.raises(JetsweepError, match="expected a result of evaluate --systematics"):
+        call(tmp_path / "empty")
 
 
 def test_mistakes(toy_sweep, whole, tmp_path):

@@ -7,7 +7,7 @@ from jetsweep.data import make_dataset
 from jetsweep.errors import DataError
 from jetsweep.testing.atlas import write_atlas_files
 from jetsweep.training import train
-from jetsweep.training.run import check_data
+from jetsweep.training.check import check_data
 
 
 @pytest.fixture

@@ -50,6 +50,8 @@ class Source(ABC):
     description: ClassVar[str]
     shuffle: ClassVar[bool] = True
     classes: tuple[str, ...]
+    num_shower_weights: int = 0
+    """Length of the column `shower_weights`; without it 0."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -92,7 +94,7 @@ class Source(ABC):
                 progress(done, self.total)
 
     def table(self, jets: Jets) -> pa.Table:
-        """Arrow form of a chunk: `constituents`, scalars, `label`, `source_file`, `source_row`."""
+        """Arrow form of a chunk: `constituents`, scalars, `label`, `source_file`, `source_row`, `shower_weights`."""
         children = [_array(jets.values[name], name) for name in self.constituent_columns]
         struct = pa.StructArray.from_arrays(children, names=list(self.constituent_columns))
         offsets = pa.array(jets.offsets.astype(np.int32))
@@ -103,7 +105,17 @@ class Source(ABC):
         files = pa.array([jets.source_file], pa.string())
         columns["source_file"] = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(jets), np.int32)), files)
         columns["source_row"] = pa.array(jets.source_row.astype(np.int64))
+        if self.num_shower_weights:
+            columns["shower_weights"] = _shower_weights(jets, self.num_shower_weights)
         return pa.table(columns)
+
+
+def _shower_weights(jets: Jets, count: int) -> pa.Array:
+    """The scalars ``shower_<i>`` as one column; null where there are none."""
+    if "shower_0" not in jets.scalars:
+        return pa.nulls(len(jets), pa.list_(pa.float32(), count))
+    flat = np.column_stack([jets.scalars[f"shower_{i}"] for i in range(count)]).ravel()
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(np.float32)), count)
 
 
 def _array(x: np.ndarray, name: str) -> pa.Array:

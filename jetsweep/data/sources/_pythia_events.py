@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from jetsweep.data.sources._jets import P4, Jets, concatenate, flags_of_ids, jet_scalars, truncated
 from jetsweep.data.sources._particle_flow import particle_flow
+from jetsweep.data.sources._pythia_showers import BANDS, SHOWERS, weight_columns
 from jetsweep.data.sources._pythia_tracks import impact_parameters, track_truth
 from jetsweep.errors import DataError
 
@@ -137,13 +139,23 @@ PROCESSES = {
 }
 
 
-def settings(process: str, label: int, seed: int) -> list[str]:
+def settings(process: str, label: int, seed: int, shower: str = "", bands: bool = False) -> list[str]:
     """Every line given to Pythia for one chunk."""
     chosen = PROCESSES[process]
-    return [*COMMON, *chosen.common, *chosen.recipes[label].settings, f"Random:seed = {seed}"]
+    further = (*SHOWERS[shower], *(BANDS if bands else ()))
+    return [*COMMON, *chosen.common, *chosen.recipes[label].settings, *further, f"Random:seed = {seed}"]
 
 
-def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int, tracks: bool = False) -> Jets:
+def generate_chunk(
+    process: str,
+    label: int,
+    seed: int,
+    chunk: int,
+    size: int,
+    tracks: bool = False,
+    shower: str = "",
+    bands: bool = False,
+) -> Jets:
     """Make exactly `size` jets.
 
     Parameters
@@ -159,23 +171,30 @@ def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int, t
     size : int
     tracks : bool
         Add impact parameters, origins and vertices.
+    shower : str
+        A key of `SHOWERS`; each has random numbers of its own.
+    bands : bool
+        Add the shower weights.
 
     Returns
     -------
     Jets
-        With ``source_row = chunk * CHUNK + i`` left to the caller; scalars hold the weight where the process has one.
+        With ``source_row = chunk * CHUNK + i`` left to the caller; scalars hold the number of the event within the
+        chunk, the weight where the process has one, and ``shower_<i>`` with `bands`.
     """
     import awkward as ak
     import pythia8mc as pythia8
 
     chosen = PROCESSES[process]
+    own = zlib.crc32(shower.encode())
     # Pythia takes seeds up to 900 million; classes and chunks never share one
-    pythia_seed = 1 + (seed * 1_000_003 + chunk * 2 + label) % 899_999_999
-    rng = np.random.default_rng([seed, label, chunk])
+    pythia_seed = 1 + (seed * 1_000_003 + chunk * 2 + label + own) % 899_999_999
+    of_shower = [own] if shower else []
+    rng = np.random.default_rng([seed, label, chunk, *of_shower])
     # a generator of its own, so that the same jets come with and without
-    track_rng = np.random.default_rng([seed, label, chunk, 1]) if tracks else None
+    track_rng = np.random.default_rng([seed, label, chunk, 1, *of_shower]) if tracks else None
     pythia = pythia8.Pythia("", False)
-    for line in settings(process, label, pythia_seed):
+    for line in settings(process, label, pythia_seed, shower, bands):
         if not pythia.readString(line):
             raise DataError(f"Pythia {pythia.settings.parm('Pythia:versionNumber')} does not know the setting {line!r}")
     # Pythia does not keep the Python object alive
@@ -190,7 +209,9 @@ def generate_chunk(process: str, label: int, seed: int, chunk: int, size: int, t
     count = 0
     while count < size:
         events = pythia.nextBatch(EVENTS_PER_BATCH)
-        found = _jets_of_batch(events, chosen, label, rng, track_rng, ak)
+        weights_E = weight_columns(pythia, events.info.weights) if bands else None
+        found = _jets_of_batch(events, chosen, label, rng, track_rng, weights_E, ak)
+        found.scalars["event"] += len(parts) * EVENTS_PER_BATCH
         parts.append(found)
         count += len(found)
     jets = concatenate(parts)
@@ -236,6 +257,7 @@ def _jets_of_batch(
     label: int,
     rng: np.random.Generator,
     track_rng: np.random.Generator | None,
+    weights_E: np.ndarray | None,
     ak: Any,
 ) -> Jets:
     """Selected jets of one batch of events, hardest first within an event."""
@@ -269,9 +291,11 @@ def _jets_of_batch(
         keep_B &= _all_inside(jet_event, jet_p4, *decays, cuts.radius)
     values = {name: p4_N4[constituents, i].astype(np.float32) for i, name in enumerate(P4)}
     values |= {name: x[constituents] for name, x in columns.items()}
-    scalars = {}
+    scalars = {"event": jet_event}
     if process.weighted:
         scalars["weight"] = ak.to_numpy(events.info.weights[:, 0]).astype(np.float32)[jet_event]
+    if weights_E is not None:
+        scalars |= {f"shower_{i}": x.astype(np.float32)[jet_event] for i, x in enumerate(weights_E.T)}
     size = len(jet_event)
     jets = Jets(values, offsets, np.full(size, label), np.zeros(size, np.int64), scalars)
     return jets.take_jets(keep_B)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field, NonNegativeInt, field_validator
 
 from jetsweep.data.config import SourceOptions
@@ -77,6 +76,7 @@ class AtlasTopTaggingSource(FileSource):
     description = "ATLAS open data, arXiv:2407.20127: 103M fully simulated jets, top against QCD, with systematics."
     classes = ("qcd", "top")
     slice_rows = 2_000
+    num_shower_weights = NUM_SHOWER_WEIGHTS
 
     @property
     def constituent_columns(self) -> tuple[str, ...]:
@@ -170,15 +170,6 @@ class AtlasTopTaggingSource(FileSource):
                 yield jets
         if not any_weight:
             raise DataError(f"{path}: training_weights are all zero, nothing could be learned from these jets")
-
-    def table(self, jets: Jets) -> pa.Table:
-        """As of every source, with `shower_weights`."""
-        if "shower_0" in jets.scalars:
-            flat = np.column_stack([jets.scalars[f"shower_{i}"] for i in range(NUM_SHOWER_WEIGHTS)]).ravel()
-            weights = pa.FixedSizeListArray.from_arrays(pa.array(flat), NUM_SHOWER_WEIGHTS)
-        else:
-            weights = pa.nulls(len(jets), pa.list_(pa.float32(), NUM_SHOWER_WEIGHTS))
-        return super().table(jets).append_column("shower_weights", weights)
 
 
 def _split_of(name: str) -> str:

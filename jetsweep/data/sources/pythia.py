@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
@@ -18,14 +18,23 @@ from jetsweep.data.sources import _particle_flow
 from jetsweep.data.sources._base import Source, register_source
 from jetsweep.data.sources._jets import FLAGS, TRACKS, Jets, hash_split
 from jetsweep.data.sources._pythia_events import PROCESSES, generate_chunk, settings
+from jetsweep.data.sources._pythia_showers import require_showers
 from jetsweep.data.sources._pythia_tracks import SETTINGS as TRACK_SETTINGS
 from jetsweep.data.sources._pythia_tracks import TRUTH
+from jetsweep.data.sources._variations import (
+    SHOWER_WEIGHTS,
+    VARIED_SPLITS,
+    AnyGeneratorVariations,
+    VariedOptions,
+    scheme,
+    with_variations,
+)
 from jetsweep.errors import DataError
 
 CHUNK = 1_000
 
 
-class PythiaOptions(SourceOptions):
+class PythiaOptions(VariedOptions):
     """Options of the source `pythia`."""
 
     name: Literal["pythia"] = "pythia"
@@ -38,6 +47,9 @@ class PythiaOptions(SourceOptions):
         False, description="Add impact parameters, and the origin and vertex of every track, for flavour-tagging."
     )
     jets: PositiveInt = Field(40_000, description="Number of jets, both classes together, half of each.")
+    variations: AnyGeneratorVariations | None = Field(
+        None, description="Add shower weights, and varied and alternative samples of val and test; true, or settings."
+    )
     processes: PositiveInt | None = Field(
         None, exclude=True, description="Parallel processes, default one per CPU; it does not change the jets."
     )
@@ -47,6 +59,15 @@ class PythiaOptions(SourceOptions):
         if self.tracks and not PROCESSES[self.process].selection.detector:
             raise ValueError(f"tracks: expected a process with a detector, found {self.process}")
         return self
+
+
+class Chunk(NamedTuple):
+    """Jets of one class that are made together; `shower` is empty for the nominal ones."""
+
+    label: int
+    number: int
+    size: int
+    shower: str = ""
 
 
 @register_source
@@ -61,6 +82,8 @@ class PythiaSource(Source):
         super().__init__(config)
         self.process = PROCESSES[config.process]
         self.classes = tuple(recipe.label for recipe in self.process.recipes)
+        self.has_bands = config.variations is not None and config.variations.shower_weights
+        self.num_shower_weights = len(SHOWER_WEIGHTS) if self.has_bands else 0
 
     @property
     def constituent_columns(self) -> tuple[str, ...]:
@@ -70,15 +93,27 @@ class PythiaSource(Source):
 
     @property
     def scalar_columns(self) -> tuple[str, ...]:
-        return (*super().scalar_columns, *(("weight",) if self.process.weighted else ()))
+        event = ("event_number",) if self.config.variations else ()
+        return (*super().scalar_columns, *(("weight",) if self.process.weighted else ()), *event)
+
+    @property
+    def total(self) -> int | None:
+        return self.config.jets if self.config.variations is None else None
 
     def provenance(self) -> dict[str, Any]:
         require_generators()
-        cuts = self.process.selection
+        cuts, varied = self.process.selection, self.config.variations
+        lines = {
+            f"{name} {shower}".strip(): settings(self.config.process, label, 0, shower, self.has_bands and not shower)
+            for shower in ("", *(varied.showers if varied else ()))
+            for label, name in enumerate(self.classes)
+        }
+        if varied is not None:
+            require_showers(varied.showers)
         return {
             "generator": f"Pythia 8 (pythia8mc {metadata.version('pythia8mc')})",
             "clustering": f"fastjet {metadata.version('fastjet')}, anti-kt, R = {cuts.radius}",
-            "settings": {name: settings(self.config.process, label, 0)[:-1] for label, name in enumerate(self.classes)},
+            "settings": {name: of_class[:-1] for name, of_class in lines.items()},
             "random_seeds": f"seed {self.config.seed}; a Pythia seed and a numpy generator per chunk of {CHUNK} jets",
             "cuts": {
                 "pt": list(cuts.pt),
@@ -95,32 +130,62 @@ class PythiaSource(Source):
             "detector": _particle_flow.SETTINGS if cuts.detector else "none: particle level, massive four-vectors",
             **({"tracks": TRACK_SETTINGS} if self.config.tracks else {}),
             "jet_scalars": "of the sum of the constituents",
+            **({} if varied is None else self._varied_provenance()),
+        }
+
+    def _varied_provenance(self) -> dict[str, Any]:
+        assert self.config.variations is not None
+        return {
+            "jet_scalars": "of the sum of the constituents; nominal in the varied samples",
+            "event_number": "of the event, the same in the varied samples",
+            **({"shower_weights": list(SHOWER_WEIGHTS)} if self.has_bands else {}),
+            "systematics": scheme(self.config.variations, f"pythia {self.config.process}", self.process.selection.pt),
         }
 
     def jets(self) -> Iterator[tuple[str, Jets]]:
         require_generators()
-        for (label, chunk, _), jets in zip(self.chunks(), self._generated()):
+        varied, seed = self.config.variations, self.config.seed
+        for chunk, jets in zip(self.chunks(), self._generated()):
             # rows of the two classes alternate in number, so that no two jets share one
-            jets.source_row = (chunk * CHUNK + np.arange(len(jets))) * 2 + label
-            yield from hash_split(jets, self.config.seed)
+            jets.source_row = (chunk.number * CHUNK + np.arange(len(jets))) * 2 + chunk.label
+            if varied is not None:
+                # the first of its jets stands for an event, so that no two events share a number
+                _, first, event = np.unique(jets.scalars["event"], return_index=True, return_inverse=True)
+                jets.scalars["event_number"] = jets.source_row[first[event]]
+            if chunk.shower:
+                halves = {f"{folder}/{chunk.shower}": 0.5 for folder in VARIED_SPLITS.values()}
+                yield from hash_split(jets, seed, halves)
+            else:
+                yield from with_variations(hash_split(jets, seed), varied, seed)
 
-    def chunks(self) -> list[tuple[int, int, int]]:
-        """(label, chunk number, jets) of every chunk, the two classes in turn."""
-        totals = [self.config.jets - self.config.jets // 2, self.config.jets // 2]
-        plan = [
-            (label, chunk, min(CHUNK, total - chunk * CHUNK))
-            for label, total in enumerate(totals)
-            for chunk in range(-(-total // CHUNK))
-        ]
-        return sorted(plan, key=lambda x: (x[1], x[0]))
+    def chunks(self) -> list[Chunk]:
+        """Every chunk of the nominal jets, the two classes in turn, then those of the other showers."""
+        varied, jets = self.config.variations, self.config.jets
+        wanted = {"": jets}
+        if varied is not None:
+            wanted |= dict.fromkeys(varied.showers, varied.alternative_jets or max(2, jets // 5))
+        plan: list[Chunk] = []
+        for shower, total in wanted.items():
+            of_shower = [
+                Chunk(label, number, min(CHUNK, half - number * CHUNK), shower)
+                for label, half in enumerate((total - total // 2, total // 2))
+                for number in range(-(-half // CHUNK))
+            ]
+            plan += sorted(of_shower, key=lambda x: (x.number, x.label))
+        return plan
+
+    def _work(self, chunk: Chunk) -> tuple[Any, ...]:
+        """Arguments of `generate_chunk`."""
+        own = (self.config.process, chunk.label, self.config.seed, chunk.number, chunk.size, self.config.tracks)
+        return (*own, chunk.shower, self.has_bands and not chunk.shower)
 
     def _generated(self) -> Iterator[Jets]:
         """Chunks in the order of the plan, from as many processes as allowed."""
-        name, seed, plan = self.config.process, self.config.seed, self.chunks()
+        plan = self.chunks()
         processes = min(self.config.processes or len(os.sched_getaffinity(0)), len(plan))
         if processes == 1:
-            for label, chunk, size in plan:
-                yield generate_chunk(name, label, seed, chunk, size, self.config.tracks)
+            for chunk in plan:
+                yield generate_chunk(*self._work(chunk))
             return
         import multiprocessing
         from concurrent.futures import Future, ProcessPoolExecutor
@@ -132,8 +197,8 @@ class PythiaSource(Source):
         )
         waiting: deque[Future[Jets]] = deque()
         try:
-            for label, chunk, size in plan:
-                waiting.append(pool.submit(generate_chunk, name, label, seed, chunk, size, self.config.tracks))
+            for chunk in plan:
+                waiting.append(pool.submit(generate_chunk, *self._work(chunk)))
                 if len(waiting) > 2 * processes:
                     yield waiting.popleft().result()
             while waiting:

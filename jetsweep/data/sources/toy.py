@@ -17,13 +17,15 @@ from pydantic import Field, PositiveInt, model_validator
 from jetsweep.data.config import SourceOptions
 from jetsweep.data.sources._base import Source, register_source
 from jetsweep.data.sources._jets import FLAGS, TRACKS, Jets, hash_split, jet_scalars
+from jetsweep.data.sources._variations import AnyDetectorVariations, VariedOptions, scheme, with_variations
 
 CHUNK = 5_000
 TRUTH = ("origin", "vertex")
 TOP_MASS, W_MASS = 172.5, 80.4
+PT = (550.0, 650.0)
 
 
-class ToyOptions(SourceOptions):
+class ToyOptions(VariedOptions):
     """Options of the source `toy`."""
 
     name: Literal["toy"] = "toy"
@@ -31,10 +33,16 @@ class ToyOptions(SourceOptions):
     tracks: bool = Field(False, description="Add charge, particle flags and impact parameters to the constituents.")
     truth: bool = Field(False, description="With tracks: add their origin and vertex, for flavour-tagging.")
 
+    variations: AnyDetectorVariations | None = Field(
+        None, description="With tracks: add varied samples of val and test; true, or their sizes."
+    )
+
     @model_validator(mode="after")
     def _truth_is_of_tracks(self) -> ToyOptions:
         if self.truth and not self.tracks:
             raise ValueError("truth: expected tracks: true beside it")
+        if self.variations is not None and not self.tracks:
+            raise ValueError("variations: expected tracks: true beside it, charged and neutral constituents vary apart")
         return self
 
 
@@ -52,10 +60,20 @@ class ToySource(Source):
         tracks = ("charge", *FLAGS, *TRACKS) if self.config.tracks else ()
         return ("px", "py", "pz", "energy", *tracks, *(TRUTH if self.config.truth else ()))
 
+    @property
+    def scalar_columns(self) -> tuple[str, ...]:
+        return (*super().scalar_columns, *(("event_number",) if self.config.variations else ()))
+
+    @property
+    def total(self) -> int | None:
+        return self.config.jets if self.config.variations is None else None
+
     def provenance(self) -> dict[str, Any]:
+        varied = self.config.variations
         return {
             "generator": "jetsweep toy jets (synthetic)",
             "cuts": {"top or parton pt": "550-650 GeV", "abs_eta": 2.0},
+            **({} if varied is None else {"systematics": scheme(varied, "toy", PT)}),
         }
 
     def jets(self) -> Iterator[tuple[str, Jets]]:
@@ -63,7 +81,9 @@ class ToySource(Source):
             size = min(CHUNK, self.config.jets - start)
             rng = np.random.default_rng([self.config.seed, start // CHUNK])
             chunk = make_toy_jets(size, rng, tracks=self.config.tracks, truth=self.config.truth, start=start)
-            yield from hash_split(chunk, self.config.seed)
+            if self.config.variations is not None:
+                chunk.scalars["event_number"] = chunk.source_row
+            yield from with_variations(hash_split(chunk, self.config.seed), self.config.variations, self.config.seed)
 
 
 def make_toy_jets(
@@ -84,9 +104,7 @@ def make_toy_jets(
         Number of the first jet, kept in `source_row`.
     """
     label_B = rng.permutation(np.arange(size) % 2)
-    axis_B4 = _vectors(
-        rng.uniform(550, 650, size), rng.uniform(-2, 2, size), rng.uniform(-np.pi, np.pi, size), TOP_MASS
-    )
+    axis_B4 = _vectors(rng.uniform(*PT, size), rng.uniform(-2, 2, size), rng.uniform(-np.pi, np.pi, size), TOP_MASS)
     prongs_B34 = _decay_top(axis_B4, rng)
     parton_B = label_B == 0
     # a parton is a first prong with everything

@@ -96,13 +96,42 @@ def test_missing_extra_is_one_sentence(tmp_path, monkeypatch):
         make_dataset("pythia", tmp_path / "x", jets=10)
 
 
+NOMINAL = ("train", "val", "test")
+
+
+def check_variations_of_pythia(dataset):
+    nominal = [dataset.to_arrow(split) for split in NOMINAL]
+    weights = np.concatenate([np.array(table["shower_weights"].to_pylist()) for table in nominal])
+    assert weights.shape == (60, 5)
+    assert (weights[:, 0] == 1).all()
+    assert (weights[:, 1:] > 0).all()
+    assert (np.ptp(weights, axis=0)[1:] > 0).all()
+    varied = [split for split in dataset.splits if split not in NOMINAL]
+    assert len(varied) == 2 * (8 + 1)
+    assert all(dataset.to_arrow(split)["shower_weights"].null_count == dataset.num_rows(split) for split in varied)
+    assert sum(dataset.num_rows(split) for split in varied if split.endswith("/vincia")) == 8
+    settings = dataset.manifest.provenance["settings"]
+    assert "PartonShowers:model = 2" in settings["top vincia"]
+    assert not any("Vincia" in line for line in settings["top"])
+    assert any("isr_up isr:muRfac=2.0" in line for line in settings["qcd"])
+    # both jets of a pair of tops count as one event, with one weight
+    events = np.concatenate([table["event_number"].to_numpy() for table in nominal])
+    rows = np.concatenate([table["source_row"].to_numpy() for table in nominal])
+    assert 30 < len(np.unique(events)) < 60
+    for event in np.unique(events):
+        assert len(set(rows[events == event] % 2)) == 1
+        assert (np.ptp(weights[events == event], axis=0) == 0).all()
+
+
 @pytest.mark.generate
 def test_pythia_jets_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
-    one = make_dataset("pythia", tmp_path / "one", jets=60, seed=3, processes=1)
-    two = make_dataset("pythia", tmp_path / "two", jets=60, seed=3, processes=2)
+    options = {"jets": 60, "seed": 3, "variations": {"alternative_jets": 8}}
+    one = make_dataset("pythia", tmp_path / "one", processes=1, **options)
+    two = make_dataset("pythia", tmp_path / "two", processes=2, **options)
     assert one.digest == two.digest
+    check_variations_of_pythia(one)
     assert "processes" not in json.loads((tmp_path / "one" / "dataset.json").read_text())["options"]
-    tables = [one.to_pandas(split) for split in one.splits]
+    tables = [one.to_pandas(split) for split in NOMINAL]
     labels = np.concatenate([t["label"].astype(str) for t in tables])
     assert (labels == "top").sum() == 30
     assert (labels == "qcd").sum() == 30
