@@ -93,7 +93,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(toy_sweep, data, tmp_pat
 
 
 def test_mistakes(toy_sweep, data, tmp_path):
-    with pytest.raises(DataError, match=r"a.txt: expected a name that ends in .parquet or .h5, found '.txt'"):
+    with pytest.raises(DataError, match=r"a.txt: expected a name that ends in .parquet, .h5 or .root, found '.txt'"):
         predict(toy_sweep[0], data, "-o", tmp_path / "a.txt")
     with pytest.raises(DataError, match="expected a dataset folder"):
         predict(toy_sweep[0], tmp_path, "-o", tmp_path / "a.h5")
