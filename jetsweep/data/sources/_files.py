@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from jetsweep.data.config import SourceOptions
 from jetsweep.data.sources._base import Progress, Source
-from jetsweep.data.sources._jets import Jets
+from jetsweep.data.sources._jets import SPLITS, Jets, hash_split
 from jetsweep.errors import DataError, JetsweepError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Input:
-    """A file on this machine that is read into one split."""
+    """A file on this machine that is read into one split, or (an empty name) divided among them."""
 
     path: Path
     split: str
@@ -142,8 +142,22 @@ class FileSource(Source):
                     chunk = next(stream, None)
                     if chunk is None:
                         streams.remove(stream)
-                    else:
+                    elif split:
                         yield split, chunk
+                    else:
+                        yield from self.divided(chunk)
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Shares of the splits, for files that belong to none (``Input.split`` is empty)."""
+        return SPLITS
+
+    def divided(self, chunk: Jets) -> Iterator[tuple[str, Jets]]:
+        """Parts of `chunk` by a hash of file and row, or of file and `event_number`: an event is never torn apart."""
+        dropped = chunk.dropped
+        for name, part in hash_split(chunk, self.config.seed, self.shares, chunk.scalars.get("event_number")):
+            yield name, replace(part, dropped=dropped)
+            dropped = {}  # counted once
 
     @property
     def total(self) -> int | None:

@@ -109,6 +109,7 @@ class ParquetTable(TableFile):
 
     def _column(self, batch: Any, name: str, top: str) -> Column:
         import pyarrow as pa
+        import pyarrow.compute
 
         array = batch[top]
         if not hasattr(array.type, "value_type") or pa.types.is_dictionary(array.type):

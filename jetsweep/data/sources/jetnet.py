@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +14,7 @@ from pydantic import Field
 from jetsweep.data.config import SourceOptions
 from jetsweep.data.sources._base import register_source
 from jetsweep.data.sources._files import FileOptions, FileSource, Published
-from jetsweep.data.sources._jets import P4, Jets, hash_split
+from jetsweep.data.sources._jets import P4, Jets
 from jetsweep.data.sources._ragged import four_vectors
 from jetsweep.data.sources._tables import HDF5Table
 from jetsweep.errors import DataError
@@ -60,15 +59,9 @@ class JetNetSource(FileSource):
             "splits": "hash of seed, file and row: 0.70 / 0.15 / 0.15, unless `files` names them",
         }
 
-    def jets(self) -> Iterator[tuple[str, Jets]]:
-        for split, chunk in super().jets():
-            if split:
-                yield split, chunk
-                continue
-            dropped = chunk.dropped
-            for name, part in hash_split(chunk, self.config.seed, SPLITS):
-                yield name, replace(part, dropped=dropped)
-                dropped = {}  # counted once
+    @property
+    def shares(self) -> Mapping[str, float]:
+        return SPLITS
 
     def count(self, path: Path) -> int:
         _class_of(path)

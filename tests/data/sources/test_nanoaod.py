@@ -21,7 +21,7 @@ PF = {
 
 def write(path, links=True):
     """Three events with two, no and one jet; the first event's candidate 3 belongs to none, 1 to both."""
-    arrays = {"FatJet_pt": [[55.0, 45.0], [], [50.0]], "FatJet_nBHadrons": [[0, 2], [], [1]]}
+    arrays = {"event": [901, 902, 903], "FatJet_pt": [[55.0, 45.0], [], [50.0]], "FatJet_nBHadrons": [[0, 2], [], [1]]}
     arrays |= {f"FatJet_{name}": [[0.1, 0.2], [], [0.3]] for name in ("eta", "phi", "mass")}
     if links:
         arrays |= {f"PFCands_{name}": x for name, x in PF.items()}
@@ -47,6 +47,7 @@ def test_constituents_by_links(tmp_path):
     assert [[c["pdg_id"] for c in jet] for jet in jets] == [[211, 22], [22, 130], [11]]
     assert table["label"].to_pylist() == ["light", "b", "b"]
     assert table["jet_pt"].to_pylist() == [55, 45, 50]
+    assert table["event_number"].to_pylist() == [901, 901, 903]
     first = jets[0][0]
     assert first["is_charged_hadron"]
     assert first["d0"] == pytest.approx(0.1)  # cm to mm
