@@ -42,9 +42,14 @@ def test_rows_come_back(tmp_path):
 
 def test_a_failure_leaves_the_old_file(tmp_path):
     (tmp_path / "a.root").write_text("before")
-    with pytest.raises(OSError, match="full"), _RootFile(tmp_path / "a.root", {}) as file:
-        file.write(table(5))
-        raise OSError(28, "full")
+
+    def fill_and_fail():
+        with _RootFile(tmp_path / "a.root", {}) as file:
+            file.write(table(5))
+            raise OSError(28, "full")
+
+    with pytest.raises(OSError, match="full"):
+        fill_and_fail()
     assert [path.name for path in tmp_path.iterdir()] == ["a.root"]
     assert (tmp_path / "a.root").read_text() == "before"
 

@@ -48,16 +48,16 @@ class EventTreeSource(OwnFileSource):
 
     @abstractmethod
     def jets_of(self, arrays: Branches, path: Path) -> Jets:
-        """All jets of a slice of events, with their scalars."""
+        """All jets of a slice of events, with their scalars; `check_unit` sees them before any cut."""
 
     def count(self, path: Path) -> int:
         with RootTable(path, self.tree) as table:
             branch = self.branches(table)["jet.pt"]
-            step = 100_000
-            return sum(
-                len(lists(table.awkward([branch], start, min(start + step, table.num_rows)), branch, path).values)
-                for start in range(0, table.num_rows, step)
-            )
+            number, step = 0, 100_000
+            for start in range(0, table.num_rows, step):
+                arrays = table.awkward([branch], start, min(start + step, table.num_rows))
+                number += len(lists(arrays, branch, path).values)
+            return number
 
     def read(self, path: Path, rows: int) -> Iterator[Jets]:
         with RootTable(path, self.tree) as table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -126,16 +126,10 @@ class FileSource(Source):
         inputs, counts = zip(*self.contents)
         if sum(counts) == 0:
             raise DataError(f"{', '.join(str(i.path) for i in inputs)}: no jets in the file(s)")
-        assert self.total is not None
-        wanted = self.total
-        # every file gives its share; rounding is made up for by the cumulative sum
-        edges = [round(wanted * part / sum(counts)) for part in np.cumsum([0, *counts])]
         for split in dict.fromkeys(i.split for i in inputs):
             # one slice of every file in turn, because a file may hold one class only
             streams = [
-                self._slices(item, high - low)
-                for item, low, high in zip(inputs, edges, edges[1:])
-                if item.split == split
+                self._slices(item, rows) for item, rows in zip(inputs, self.limits(counts)) if item.split == split
             ]
             while streams:
                 for stream in list(streams):
@@ -146,6 +140,13 @@ class FileSource(Source):
                         yield split, chunk
                     else:
                         yield from self.divided(chunk)
+
+    def limits(self, counts: Sequence[int]) -> list[int]:
+        """Jets to read from each file; rounding is made up for by the cumulative sum."""
+        wanted = self.total
+        assert wanted is not None
+        edges = [round(wanted * part / sum(counts)) for part in np.cumsum([0, *counts])]
+        return [high - low for low, high in zip(edges, edges[1:])]
 
     @property
     def shares(self) -> Mapping[str, float]:
@@ -184,14 +185,18 @@ class FileSource(Source):
 
         jets = jets.checked().sorted_by_pt()
         jets.scalars = jet_scalars(jets) | jets.scalars
-        if self.plausible_pt is not None and len(jets):
+        self.check_unit(jets.scalars["jet_pt"], path)
+        return jets
+
+    def check_unit(self, pt_B: np.ndarray, path: Path) -> None:
+        """Raise where the jets' median pT is not plausible in GeV."""
+        if self.plausible_pt is not None and len(pt_B):
             low, high = self.plausible_pt
-            median = float(np.median(jets.scalars["jet_pt"]))
+            median = float(np.median(pt_B))
             if not low < median < high:
                 raise DataError(
                     f"{path}: the median jet pT is {median:.4g}, expected {low:g} to {high:g} GeV; {self.unit_question}"
                 )
-        return jets
 
 
 @contextmanager

@@ -94,5 +94,6 @@ class NanoAODSource(EventTreeSource):
             values[name] = np.nan_to_num(stored[name] * MM_PER_CM, posinf=0, neginf=0).astype(np.float32)
         number = np.arange(len(num_R))
         scalars = {f"jet_{n}": lists(arrays, f"jet.{n}", path).values.astype(np.float32) for n in JET}
+        self.check_unit(scalars["jet_pt"], path)
         scalars["event_number"] = np.repeat(np.asarray(arrays["event"]).astype(np.int64), np.diff(jets_E))
         return Jets(values, np.concatenate([[0], np.cumsum(num_R)]), np.zeros_like(number), number, scalars)
