@@ -146,7 +146,7 @@ class FileSource(Source):
         wanted = self.total
         assert wanted is not None
         edges = [round(wanted * part / sum(counts)) for part in np.cumsum([0, *counts])]
-        return [high - low for low, high in zip(edges, edges[1:])]
+        return [int(rows) for rows in np.diff(edges)]
 
     @property
     def shares(self) -> Mapping[str, float]:
@@ -170,7 +170,9 @@ class FileSource(Source):
         if writer.num_rows == 0:
             files = ", ".join(str(item.path) for item, _ in self.contents)
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in writer.manifest.dropped.items())
-            raise DataError(f"{files}: expected jets, found none that can be used ({reasons})")
+            raise DataError(
+                f"{files}: expected jets, found none that can be used ({reasons or 'none inside the cuts'})"
+            )
 
     def _slices(self, item: Input, rows: int) -> Iterator[Jets]:
         start = 0

@@ -66,7 +66,7 @@ class PhysliteSource(EventTreeSource):
 
     def provenance(self) -> dict[str, Any]:
         linked = self.config.constituents == "links"
-        tracks = f"tracks within {self.config.radius} of the jet, pion mass; neutral particles and thinned tracks are missing"
+        tracks = f"tracks within {self.config.radius} of the jet, pion mass; neutral and thinned particles are missing"
         return super().provenance() | {
             "jet_scalars": f"pt, eta, phi, m of {self.config.collection} as stored (calibrated), MeV to GeV",
             "constituents": f"linked, of {self.config.container}" if linked else tracks,
@@ -91,7 +91,7 @@ class PhysliteSource(EventTreeSource):
         if stored is None:
             raise DataError(
                 f"{table.path}: constituentLinks of {config.collection} point to constituents that are not in the file "
-                f"(no {config.container}); PHYSLITE need not hold them: name their container, or write constituents: tracks"
+                f"(no {config.container}); PHYSLITE need not hold them: name it, or write constituents: tracks"
             )
         names |= {f"constituent.{x}": _required(table, config.container, x) for x in stored}
         scale = _find(table, config.collection, "JetConstitScaleMomentum_pt")

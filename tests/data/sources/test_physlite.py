@@ -86,7 +86,7 @@ def test_tracks_of_jets(tmp_path):
     assert first["dz"] == pytest.approx(-8.0 + 0.5 + 7.5, abs=1e-6)  # to the vertex of type 1
     assert third["dz"] == pytest.approx(1.0 - 2.0)
     assert (second["d0"], second["d0_err"], second["dz_err"]) == pytest.approx((0.02, 0.2, 0.3))
-    assert "neutral particles and thinned tracks are missing" in dataset.manifest.provenance["constituents"]
+    assert "neutral and thinned particles are missing" in dataset.manifest.provenance["constituents"]
     narrow, _ = jets_of(tmp_path / "narrow", write(tmp_path / "a.root"), constituents="tracks", radius=0.05)
     assert [jet["source_row"] for jet in narrow] == [2]
 
