@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False)
 def predict(
     model: Model,
     data: Annotated[str, typer.Argument(metavar="INPUT", help="Dataset folder (with dataset.json) or URI.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="File to write: NAME.parquet or NAME.h5.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write: NAME.parquet, NAME.h5 or NAME.root.")],
     split: Annotated[list[str] | None, typer.Option(help="Only this split; repeatable. Default: all.")] = None,
     device: Device = None,
     batch_size: BatchSize = None,

@@ -1,4 +1,4 @@
-"""Prediction files: scores beside row numbers, labels and jet scalars, as Parquet or HDF5."""
+"""Prediction files: scores beside row numbers, labels and jet scalars, as Parquet, HDF5 or ROOT."""
 
 # Shapes: B jets of a batch.
 
@@ -22,9 +22,9 @@ from jetsweep.errors import DataError
 from jetsweep.training.checkpoint import LoadedModel
 from jetsweep.training.inference import predict_batches
 
-PARQUET, HDF5 = (".parquet", ".pq"), (".h5", ".hdf5")
+PARQUET, HDF5, ROOT = (".parquet", ".pq"), (".h5", ".hdf5"), (".root",)
 TABLE = "jets"
-"""Name of the one compound dataset in an HDF5 file."""
+"""Name of the one compound dataset in an HDF5 file, and of the tree in a ROOT file."""
 
 
 def predict_to_file(
@@ -48,7 +48,7 @@ def predict_to_file(
     loaded : LoadedModel
     dataset : Dataset
     out : Path
-        Ends in ``.parquet`` or ``.h5``; appears when it is complete and not before.
+        Ends in ``.parquet``, ``.h5`` or ``.root``; appears when it is complete and not before.
     splits : sequence of str, optional
         All that have jets by default.
     device : torch.device, optional
@@ -68,9 +68,12 @@ def predict_to_file(
     DataError
         If the file cannot be written, or the dataset does not suit the model.
     """
-    writer_of = {**dict.fromkeys(PARQUET, _ParquetFile), **dict.fromkeys(HDF5, _HDF5File)}.get(out.suffix.lower())
+    kinds: tuple[tuple[tuple[str, ...], type[_File]], ...]
+    kinds = ((PARQUET, _ParquetFile), (HDF5, _HDF5File), (ROOT, _RootFile))
+    writer_of = next((kind for suffixes, kind in kinds if out.suffix.lower() in suffixes), None)
     if writer_of is None:
-        raise DataError(f"{out}: expected a name that ends in .parquet or .h5, found {out.suffix or 'no suffix'!r}")
+        found = repr(out.suffix or "no suffix")
+        raise DataError(f"{out}: expected a name that ends in .parquet, .h5 or .root, found {found}")
     chosen = [name for name in dataset.splits if dataset.num_rows(name)] if splits is None else list(splits)
     total, done = sum(dataset.num_rows(name) for name in chosen), 0
     facts = {
@@ -183,6 +186,39 @@ class _HDF5File(_File):
         start = len(stored)
         stored.resize(start + len(rows), axis=0)
         stored[start:] = rows
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+class _RootFile(_File):
+    """One TTree `jets`; what is known about the predictions is the JSON text beside it, called `jetsweep`."""
+
+    file: Any = None
+
+    def __init__(self, path: Path, about: dict[str, str]) -> None:
+        try:
+            import awkward  # noqa: F401
+            import uproot  # noqa: F401
+        except ImportError as error:
+            raise DataError(f"{path}: ROOT files need uproot: pip install 'jetsweep[root]'") from error
+        super().__init__(path, about)
+
+    def write(self, table: pa.Table) -> None:
+        import awkward as ak
+        import uproot
+
+        columns = {}
+        for name in table.column_names:
+            column = table.column(name)
+            text = pa.types.is_string(column.type)
+            columns[name] = ak.Array(column.to_pylist() if text else column.to_numpy())
+        if self.file is None:
+            self.file = uproot.recreate(self.temporary)
+            self.file.mktree(TABLE, {name: ak.type(x).content for name, x in columns.items()})
+            self.file["jetsweep"] = json.dumps(self.about)
+        self.file[TABLE].extend(columns)
 
     def close(self) -> None:
         if self.file is not None:

@@ -1,13 +1,18 @@
 """`jetsweep predict` through typer, and the files it writes."""
 
+import json
+
 import h5py
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import uproot
 from typer.testing import CliRunner
 
 from jetsweep.cli.predict import app
-from jetsweep.data import open_dataset
+from jetsweep.data import make_dataset, open_dataset
+from jetsweep.data.sources.toy import make_toy_jets
 from jetsweep.errors import DataError, JetsweepError
 from jetsweep.training import predict as predict_module
 from jetsweep.training.checkpoint import load_checkpoint
@@ -35,12 +40,17 @@ def read(path):
             columns = {name: rows[name] for name in rows.dtype.names}
             about = dict(file.attrs)
         return {name: x.astype(str) if x.dtype == object else x for name, x in columns.items()}, about
+    if path.suffix == ".root":
+        with uproot.open(path) as file:
+            columns, about = file["jets"].arrays(library="np"), json.loads(file["jetsweep"])
+        about = {f"jetsweep.{name}": text for name, text in about.items()}
+        return {name: x.astype(str) if x.dtype == object else x for name, x in columns.items()}, about
     table = pq.read_table(path)
     about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     return {name: table.column(name).to_numpy() for name in table.column_names}, about
 
 
-@pytest.mark.parametrize("kind", ["parquet", "h5"])
+@pytest.mark.parametrize("kind", ["parquet", "h5", "root"])
 def test_round_trip(toy_sweep, data, tmp_path, kind):
     trial, out = toy_sweep[0] / "trials/00001", tmp_path / f"scores.{kind}"
     shown = predict(trial, data, "-o", out, "--batch-size", 70, "--device", "cpu")
@@ -64,6 +74,25 @@ def test_round_trip(toy_sweep, data, tmp_path, kind):
         if split in ("val", "test"):
             with np.load(trial / f"evaluation/{split}.npz") as arrays:
                 np.testing.assert_allclose(of_split["score_top"], arrays["probability"][:, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "h5", "root"])
+def test_scores_find_the_rows_of_converted_files(toy_sweep, tmp_path, kind):
+    jets = make_toy_jets(60, np.random.default_rng(5))
+    columns = {n: np.split(jets.values[n], jets.offsets[1:-1]) for n in ("px", "py", "pz", "energy")}
+    flat = {"flavour": jets.label.astype(np.int64), "number": np.arange(60)}
+    pq.write_table(
+        pa.table({**{n: [list(v) for v in x] for n, x in columns.items()}, **flat}), tmp_path / "mine.parquet"
+    )
+    label = {"column": "flavour", "classes": {"qcd": 0, "top": 1}}
+    options = {"constituents": {n: n for n in columns}, "jet": {"number": "number"}, "label": label}
+    make_dataset("parquet", tmp_path / "data", path=str(tmp_path / "mine.parquet"), **options)
+    predict(toy_sweep[0], tmp_path / "data", "-o", tmp_path / f"scores.{kind}", "--device", "cpu")
+    scores, _ = read(tmp_path / f"scores.{kind}")
+    assert set(scores["source_file"]) == {"mine.parquet"}
+    assert sorted(scores["source_row"]) == list(range(60))
+    np.testing.assert_array_equal(scores["number"], scores["source_row"])
+    np.testing.assert_array_equal(scores["label"] == "top", jets.label[scores["source_row"]] == 1)
 
 
 def test_one_split_of_a_sweeps_best_model(toy_sweep, data, tmp_path):
@@ -93,7 +122,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(toy_sweep, data, tmp_pat
 
 
 def test_mistakes(toy_sweep, data, tmp_path):
-    with pytest.raises(DataError, match=r"a.txt: expected a name that ends in .parquet or .h5, found '.txt'"):
+    with pytest.raises(DataError, match=r"a.txt: expected a name that ends in .parquet, .h5 or .root, found '.txt'"):
         predict(toy_sweep[0], data, "-o", tmp_path / "a.txt")
     with pytest.raises(DataError, match="expected a dataset folder"):
         predict(toy_sweep[0], tmp_path, "-o", tmp_path / "a.h5")

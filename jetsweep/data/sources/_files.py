@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from jetsweep.data.config import SourceOptions
 from jetsweep.data.sources._base import Progress, Source
-from jetsweep.data.sources._jets import Jets
+from jetsweep.data.sources._jets import SPLITS, Jets, hash_split
 from jetsweep.errors import DataError, JetsweepError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Input:
-    """A file on this machine that is read into one split."""
+    """A file on this machine that is read into one split, or (an empty name) divided among them."""
 
     path: Path
     split: str
@@ -126,24 +126,39 @@ class FileSource(Source):
         inputs, counts = zip(*self.contents)
         if sum(counts) == 0:
             raise DataError(f"{', '.join(str(i.path) for i in inputs)}: no jets in the file(s)")
-        assert self.total is not None
-        wanted = self.total
-        # every file gives its share; rounding is made up for by the cumulative sum
-        edges = [round(wanted * part / sum(counts)) for part in np.cumsum([0, *counts])]
         for split in dict.fromkeys(i.split for i in inputs):
             # one slice of every file in turn, because a file may hold one class only
             streams = [
-                self._slices(item, high - low)
-                for item, low, high in zip(inputs, edges, edges[1:])
-                if item.split == split
+                self._slices(item, rows) for item, rows in zip(inputs, self.limits(counts)) if item.split == split
             ]
             while streams:
                 for stream in list(streams):
                     chunk = next(stream, None)
                     if chunk is None:
                         streams.remove(stream)
-                    else:
+                    elif split:
                         yield split, chunk
+                    else:
+                        yield from self.divided(chunk)
+
+    def limits(self, counts: Sequence[int]) -> list[int]:
+        """Jets to read from each file; rounding is made up for by the cumulative sum."""
+        wanted = self.total
+        assert wanted is not None
+        edges = [round(wanted * part / sum(counts)) for part in np.cumsum([0, *counts])]
+        return [int(rows) for rows in np.diff(edges)]
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Shares of the splits, for files that belong to none (``Input.split`` is empty)."""
+        return SPLITS
+
+    def divided(self, chunk: Jets) -> Iterator[tuple[str, Jets]]:
+        """Parts of `chunk` by a hash of file and row, or of file and `event_number`: an event is never torn apart."""
+        dropped = chunk.dropped
+        for name, part in hash_split(chunk, self.config.seed, self.shares, chunk.scalars.get("event_number")):
+            yield name, replace(part, dropped=dropped)
+            dropped = {}  # counted once
 
     @property
     def total(self) -> int | None:
@@ -155,7 +170,9 @@ class FileSource(Source):
         if writer.num_rows == 0:
             files = ", ".join(str(item.path) for item, _ in self.contents)
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in writer.manifest.dropped.items())
-            raise DataError(f"{files}: expected jets, found none that can be used ({reasons})")
+            raise DataError(
+                f"{files}: expected jets, found none that can be used ({reasons or 'none inside the cuts'})"
+            )
 
     def _slices(self, item: Input, rows: int) -> Iterator[Jets]:
         start = 0
@@ -170,14 +187,18 @@ class FileSource(Source):
 
         jets = jets.checked().sorted_by_pt()
         jets.scalars = jet_scalars(jets) | jets.scalars
-        if self.plausible_pt is not None and len(jets):
+        self.check_unit(jets.scalars["jet_pt"], path)
+        return jets
+
+    def check_unit(self, pt_B: np.ndarray, path: Path) -> None:
+        """Raise where the jets' median pT is not plausible in GeV."""
+        if self.plausible_pt is not None and len(pt_B):
             low, high = self.plausible_pt
-            median = float(np.median(jets.scalars["jet_pt"]))
+            median = float(np.median(pt_B))
             if not low < median < high:
                 raise DataError(
                     f"{path}: the median jet pT is {median:.4g}, expected {low:g} to {high:g} GeV; {self.unit_question}"
                 )
-        return jets
 
 
 @contextmanager

@@ -107,9 +107,11 @@ def jet_scalars(jets: Jets) -> dict[str, np.ndarray]:
     return {name: x.astype(np.float32) for name, x in scalars.items()}
 
 
-def hash_split(jets: Jets, seed: int, fractions: Mapping[str, float] = SPLITS) -> Iterator[tuple[str, Jets]]:
-    """Divide by a hash of (seed, file, row): a jet's split depends on nothing but itself."""
-    share_B = row_hash(jets.source_row, seed, jets.source_file) / 2.0**64
+def hash_split(
+    jets: Jets, seed: int, fractions: Mapping[str, float] = SPLITS, number: np.ndarray | None = None
+) -> Iterator[tuple[str, Jets]]:
+    """Divide by a hash of (seed, file, row or `number` (B,)): a jet's split depends on nothing but itself."""
+    share_B = row_hash(jets.source_row if number is None else number, seed, jets.source_file) / 2.0**64
     edges = np.cumsum(list(fractions.values()))
     split_B = np.minimum(np.searchsorted(edges, share_B, side="right"), len(edges) - 1)
     for i, name in enumerate(fractions):

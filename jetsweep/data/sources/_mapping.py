@@ -5,21 +5,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from jetsweep.data.sources._expressions import ColumnExpression
-from jetsweep.data.sources._files import FileOptions, FileSource, Input, Published, check_energy
-from jetsweep.data.sources._jets import FLAGS, P4, SPLITS, Jets, flags_of_ids, hash_split, jet_scalars
-from jetsweep.data.sources._labels import LabelMapping, check_expression, class_indices
+from jetsweep.data.sources._files import check_energy
+from jetsweep.data.sources._jets import FLAGS, P4, Jets, flags_of_ids, jet_scalars
+from jetsweep.data.sources._labels import check_expression
+from jetsweep.data.sources._own_files import OwnFileOptions, OwnFileSource
 from jetsweep.data.sources._ragged import checked_weights, flat, four_vectors, ragged_columns
 from jetsweep.data.sources._tables import Column, TableFile
-from jetsweep.errors import DataError
 
 MOMENTA = frozenset(
     ("px", "py", "pz", "energy", "pt", "mass", "jet_pt", "jet_mass", "jet_energy", "jet_sdmass", "jet_px", "jet_py",
@@ -30,13 +29,9 @@ DERIVED = ("jet_pt", "jet_eta", "jet_phi", "jet_mass", "num_constituents")
 """Names that expressions may use without a column."""
 
 
-class MappedOptions(FileOptions):
+class MappedOptions(OwnFileOptions):
     """Options of the sources that read files of any layout."""
 
-    path: str | None = Field(None, description="One file, or a folder whose files are read; divided by `split`.")
-    split: dict[str, float] = Field(
-        SPLITS, description="Shares of the splits when `path` is given; a hash of file and row decides."
-    )
     constituents: dict[str, str] = Field(
         description="Column of each quantity: px, py, pz, energy; or pt, eta (or rapidity), phi and energy or mass; "
         "then charge, pdg_id, d0, … or names of your own."
@@ -48,14 +43,10 @@ class MappedOptions(FileOptions):
     jet: dict[str, str] = Field(
         {}, description="Columns of jet scalars, e.g. {jet_pt: fj_pt}; what is missing is of the constituents' sum."
     )
-    label: LabelMapping = Field(description="Where a jet's class is found.")
     weight: str | None = Field(None, description="Column, or expression, of the jets' weights.")
-    select: str | None = Field(None, description="Only jets for which it is true, e.g. 'jet_pt > 500'; momenta in GeV.")
 
     @model_validator(mode="after")
     def _complete(self) -> MappedOptions:
-        if self.path is None and self.files is None:
-            raise ValueError("give `path` or `files`")
         given = self.constituents.keys()
         direction = given & {"eta", "rapidity"}
         cylindrical = {"pt", "phi"} <= given and len(direction) == 1 and not {"energy", "mass"} <= given
@@ -69,25 +60,16 @@ class MappedOptions(FileOptions):
             )
         if "rapidity" in given and "energy" in given:
             raise ValueError("constituents: rapidity goes with mass (0 if not given), not with energy")
-        if not self.split or min(self.split.values()) <= 0 or abs(sum(self.split.values()) - 1) > 1e-6:
-            raise ValueError(f"split: expected positive shares that add up to 1, found {self.split}")
-        for text in (self.weight, self.select):
-            if text is not None:
-                check_expression(text)
+        if self.weight is not None:
+            check_expression(self.weight)
         return self
 
 
-class MappedSource(FileSource):
+class MappedSource(OwnFileSource):
     """Reads columns by the names that the mapping gives; subclasses open one kind of file."""
 
     config: MappedOptions
-    suffixes: ClassVar[tuple[str, ...]]
     plausible_pt = (3.0, 10_000.0)
-
-    @property
-    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
-        """As the label mapping names them."""
-        return self.config.label.names
 
     @abstractmethod
     def open(self, path: Path) -> TableFile:
@@ -105,31 +87,6 @@ class MappedSource(FileSource):
     def scalar_columns(self) -> tuple[str, ...]:
         names = dict.fromkeys((*super().scalar_columns, *self.config.jet))
         return (*names, *(["weight"] if self.config.weight else []))
-
-    def published(self) -> list[Published]:
-        return []
-
-    def inputs(self) -> list[Input]:
-        if self.config.path is None:
-            return super().inputs()
-        path = Path(self.config.path)
-        if path.is_file():
-            return [Input(path, "")]
-        found = sorted(x for x in path.rglob("*") if x.suffix in self.suffixes and x.is_file())
-        if not found:
-            here = "holds no file" if path.is_dir() else "no such file or folder with files"
-            raise DataError(f"{path}: {here} that ends in {' or '.join(self.suffixes)}")
-        return [Input(x, "") for x in found]
-
-    def jets(self) -> Iterator[tuple[str, Jets]]:
-        for split, chunk in super().jets():
-            if split:
-                yield split, chunk
-                continue
-            dropped = chunk.dropped
-            for name, part in hash_split(chunk, self.config.seed, self.config.split):
-                yield name, replace(part, dropped=dropped)
-                dropped = {}  # counted once
 
     def count(self, path: Path) -> int:
         with self.open(path) as table:
@@ -185,17 +142,7 @@ class MappedSource(FileSource):
         jets.scalars = {name: x.astype(np.float32) for name, x in stored.items()}
         if config.weight:
             jets.scalars["weight"] = checked_weights(value(config.weight), config.weight, path)
-        return self._chosen(jets, value, path)
-
-    def _chosen(self, jets: Jets, value: Callable[[str], np.ndarray], path: Path) -> Jets:
-        """Jets that are selected and have a class; the others are counted."""
-        selected = np.ones(len(jets), bool)
-        if self.config.select is not None:
-            selected = value(self.config.select).astype(bool)
-        jets.label = class_indices(self.config.label, value, len(jets), selected, path)
-        kept = selected & (jets.label >= 0)
-        counts = {"not_selected": int((~selected).sum()), "no_class": int((selected & ~kept).sum())}
-        return replace(jets.take_jets(kept), dropped={reason: n for reason, n in counts.items() if n})
+        return self.chosen(jets, value, path)
 
     @property
     def unit_question(self) -> str:

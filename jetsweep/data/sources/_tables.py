@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class TableFile(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __enter__(self) -> TableFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -109,6 +109,7 @@ class ParquetTable(TableFile):
 
     def _column(self, batch: Any, name: str, top: str) -> Column:
         import pyarrow as pa
+        import pyarrow.compute
 
         array = batch[top]
         if not hasattr(array.type, "value_type") or pa.types.is_dictionary(array.type):
