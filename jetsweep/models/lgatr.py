@@ -68,7 +68,7 @@ class LGATr(nn.Module):
         )
         self.register_buffer("spurions", spurions_R16, persistent=False)
         self.spurions: Tensor
-        self.network = package.LGATr(
+        network = package.LGATr(
             num_blocks=config.num_blocks,
             in_mv_channels=1,
             out_mv_channels=num_classes,
@@ -83,6 +83,8 @@ class LGATr(nn.Module):
             dropout_prob=config.dropout or None,
             norm_elementwise_affine=False,  # came after the paper
         )
+        # casting fills the package's caches of constants; filled while a graph is traced they would hold its tensors
+        self.network = network.float()
 
     @staticmethod
     def require_packages() -> Any:
