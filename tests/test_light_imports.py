@@ -18,19 +18,33 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("room", FLOORS)
-def test_a_floor_needs_only_torch_numpy_pyarrow_h5py_and_pydantic(room):
-    blocked = f"import sys; sys.modules.update(dict.fromkeys({NOT_ON_THE_GPU_MACHINE!r}))"
+def test_every_floor_needs_only_torch_numpy_pyarrow_h5py_and_pydantic():
+    """Each in a fork of one process, since importing torch takes seconds: no floor finds another's modules loaded."""
     # every module of the room that is not one of the two that know Ray Train, the numba kernels or a converter
-    code = f"""{blocked}
-import importlib, pkgutil
-package = importlib.import_module("jetsweep.{room}")
-for module in pkgutil.iter_modules(package.__path__):
-    if module.name not in ("workers", "groups") and not module.name.startswith("_numba"):
-        importlib.import_module(f"jetsweep.{room}.{{module.name}}")
-print("imported")
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({NOT_ON_THE_GPU_MACHINE!r}))
+import importlib, os, pkgutil, traceback
+import h5py, numpy, pyarrow, pydantic, torch
+def import_all(room):
+    package = importlib.import_module("jetsweep." + room)
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name not in ("workers", "groups") and not module.name.startswith("_numba"):
+            importlib.import_module("jetsweep." + room + "." + module.name)
+assert not any(name.startswith("jetsweep") for name in sys.modules)
+for room in {FLOORS!r}:
+    child = os.fork()
+    if child == 0:
+        try:
+            import_all(room)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0, room + " cannot be imported"
+    print(room)
 """
-    assert run_python(code).strip() == "imported"
+    assert run_python(code).split() == FLOORS
 
 
 def test_help_imports_nothing_heavy():

@@ -1,5 +1,13 @@
 """Jet architectures, one file each; `create_model(name)` makes one, `list_models()` names them."""
 
-from jetsweep.models._base import MODELS, ModelConfig, build_network, create_model, list_models, register
+from jetsweep.models._base import (
+    MODELS,
+    ModelConfig,
+    build_network,
+    create_model,
+    list_models,
+    register,
+    require_packages,
+)
 
-__all__ = ["MODELS", "ModelConfig", "build_network", "create_model", "list_models", "register"]
+__all__ = ["MODELS", "ModelConfig", "build_network", "create_model", "list_models", "register", "require_packages"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,6 +70,14 @@ def build_network(config: ModelConfig, num_features: int, num_classes: int) -> n
     """Make the network that `config` describes, with fresh weights."""
     network: nn.Module = MODELS.get(config.name).network(config, num_features, num_classes)
     return network
+
+
+def require_packages(names: Iterable[str]) -> None:
+    """Raise a `JetsweepError` where an architecture among `names` needs an optional package that is not installed."""
+    for name in sorted(set(names)):
+        require = getattr(MODELS.get(name).network, "require_packages", None)
+        if require is not None:
+            require()
 
 
 def create_model(name: str, num_features: int = 7, num_classes: int = 2, **config: Any) -> nn.Module:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,7 +37,7 @@ class ModelContract:
     config : ModelConfig
         The architecture's config, e.g. its defaults.
     training_config : ModelConfig or None
-        A smaller config for the twenty training steps; `config` if None.
+        A smaller config for the twenty training steps and for compiling; `config` if None.
     num_classes : int
     num_jets, num_slots : int
         Size of the toy batches.
@@ -73,14 +75,9 @@ class ModelContract:
 
     def make(self, config: ModelConfig | None = None, seed: int = 0) -> nn.Module:
         """Network with weights drawn from `seed` and, where it normalises, statistics of a few toy batches."""
-        config = config or self.config
+        network = deepcopy(_made(type(self), (config or self.config).model_dump_json(), seed))
         torch.manual_seed(seed)
-        _, _, num_features = self.toys(config=config)
-        network = build_network(config, num_features, self.num_classes)
-        with torch.no_grad():
-            for k in range(3):
-                network.train()(**self.toys(seed=100 + k, config=config)[0])
-        return network.eval()
+        return network
 
     def toys(
         self, seed: int = 0, config: ModelConfig | None = None, **options: int
@@ -190,7 +187,8 @@ class ModelContract:
             check_finite_gradients(network, tensors, label_B)
 
     def test_compiles_without_graph_breaks(self) -> None:
-        network, (tensors, _, _) = self.make(), self.toys()
+        config = self.training_config or self.config
+        network, (tensors, _, _) = self.make(config), self.toys(config=config)
         torch.compiler.reset()
         compiled: Any = torch.compile(network, fullgraph=True, backend="eager")
         with torch.no_grad():
@@ -217,6 +215,19 @@ class ModelContract:
             optimizer.step()
             losses.append(loss.item())
         return losses
+
+
+@lru_cache(maxsize=4)
+def _made(contract: type[ModelContract], config_json: str, seed: int) -> nn.Module:
+    """What `ModelContract.make` hands out copies of: most tests of a class ask for the same network."""
+    toys, config = contract(), type(contract.config).model_validate_json(config_json)
+    torch.manual_seed(seed)
+    _, _, num_features = toys.toys(config=config)
+    network = build_network(config, num_features, contract.num_classes)
+    with torch.no_grad():
+        for k in range(3):
+            network.train()(**toys.toys(seed=100 + k, config=config)[0])
+    return network.eval()
 
 
 def _with_junk(x: Tensor, mask_BP: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ trials run in tests/training/test_full_disk.py.
 
 import socket
 import sqlite3
+import sys
 from contextlib import closing, nullcontext
 
 import pytest
@@ -184,3 +185,13 @@ def statuses(database):
         return []
     with closing(sqlite3.connect(database)) as connection:
         return [status for (status,) in connection.execute("SELECT status FROM runs")]
+
+
+# packages
+
+
+def test_a_model_whose_package_is_missing(refuse_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lgatr", None)
+    sentence = "model.name: lgatr needs the package lgatr, not installed: pip install 'jetsweep[lgatr]'"
+    assert refuse_run("-o", "model=lgatr") == sentence
+    assert refuse_run("-o", "model={choice: [pfn, lgatr]}") == sentence

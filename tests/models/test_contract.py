@@ -1,5 +1,9 @@
 """Every registered architecture honours the contract; a new file in models/ is tested without being named here."""
 
+from importlib.util import find_spec
+
+import pytest
+
 from jetsweep.models import MODELS, ModelConfig
 from jetsweep.testing import ModelContract
 
@@ -17,9 +21,20 @@ SMALLER = {
     },
     "particlenet": {"num_neighbours": 7, "widths": ((32, 32, 32), (64, 64, 64)), "dense_width": 128},
     "resnet": {"num_pixels": 32, "num_blocks": (1, 1), "base_width": 8, "dropout": 0.1},
+    "lgatr": {"num_blocks": 2, "num_heads": 2, "num_multivectors": 2, "num_scalars": 16},
     "lorentznet": {"width": 24, "num_layers": 2},
     "pelican": {"width": 25, "message_width": 15, "num_layers": 2},
 }
+LEARNING_RATES = {"lgatr": 3e-3}
+# torch follows the package's cached constants and its own product with its own gradient, but remarks on both
+SAID_WHILE_COMPILING = {
+    "lgatr": (
+        "Dynamo detected a call to a .functools.lru_cache:UserWarning",
+        ".*autograd.function.Function.* should not be instantiated:DeprecationWarning",
+    )
+}
+# packages of optional extras
+NEEDS = {"lgatr": "lgatr"}
 # pcnn sorts by pT inside, so the order of slots does not matter to it
 IN_SLOT_ORDER = {"dnn"}
 
@@ -28,7 +43,14 @@ def contract_of(name: str) -> type[ModelContract]:
     config: type[ModelConfig] = MODELS.get(name).config
     smaller = config(**SMALLER[name]) if name in SMALLER else None
     facts = {"config": config(), "training_config": smaller, "is_permutation_invariant": name not in IN_SLOT_ORDER}
-    return type(f"Test_{name}", (ModelContract,), facts)
+    if name in LEARNING_RATES:
+        facts["learning_rate"] = LEARNING_RATES[name]
+    contract = type(f"Test_{name}", (ModelContract,), facts)
+    for warning in SAID_WHILE_COMPILING.get(name, ()):
+        contract = pytest.mark.filterwarnings(f"ignore:{warning}")(contract)
+    if name in NEEDS and find_spec(NEEDS[name]) is None:
+        contract = pytest.mark.skip(reason=f"needs the extra {name}")(contract)
+    return contract
 
 
 class TestParTVersion2(ModelContract):
@@ -44,6 +66,6 @@ for _name in MODELS.names():
 
 
 def test_every_architecture_is_here():
-    assert len(MODELS.names()) >= 14
-    assert {"dnn", "efn", "gn2", "lorentznet", "part", "pelican", "pfn"} <= set(MODELS.names())
+    assert len(MODELS.names()) >= 15
+    assert {"dnn", "efn", "gn2", "lgatr", "lorentznet", "part", "pelican", "pfn"} <= set(MODELS.names())
     assert {f"Test_{name}" for name in MODELS.names()} <= set(globals())

@@ -28,6 +28,7 @@ COMPUTED_ON_THE_HOST = {"lundnet"}
 EXPORTED = sorted(set(MODELS.names()) - COMPUTED_ON_THE_HOST)
 SMALLER = {
     "dnn": {"width": 16, "num_layers": 1, "num_constituents": 10},
+    "lgatr": {"num_blocks": 1, "num_heads": 2, "num_multivectors": 2, "num_scalars": 4},
     "lorentznet": {"width": 8, "num_layers": 1},
     "particlenet-lite": {"num_neighbours": 4, "widths": ((8, 8), (8, 8)), "dense_width": 8},
     "pcnn": {"stem_width": 8, "widths": (8, 8), "units_per_stage": 1, "dense_width": 8},

@@ -1,9 +1,12 @@
 """Published parameter counts, as exact integers."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from jetsweep.models import create_model
 
+needs_lgatr = pytest.mark.skipif(find_spec("lgatr") is None, reason="needs the extra lgatr")
 SMALL_PART = {
     "embed_dims": (32, 64, 32),
     "pair_embed_dims": (16, 16),
@@ -64,6 +67,9 @@ def count(module):
         ("pelican", 7, 2, {"width": 11, "message_width": 7}, 3_549),
         ("lundnet", 5, 2, {}, 391_724),
         ("lundnet", 3, 2, {"features": "lund3"}, 391_528),
+        # printed as 1.1M
+        pytest.param("lgatr", 7, 2, {}, 1_074_564, marks=needs_lgatr),
+        pytest.param("lgatr", 7, 1, {}, 1_074_338, marks=needs_lgatr),
     ],
 )
 def test_published_counts(name, num_features, num_classes, config, expected):
