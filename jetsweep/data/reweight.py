@@ -36,7 +36,7 @@ _SUMS = ("jets", "content", "squares", "outside")
 
 
 class Axis(BaseModel):
-    """Bins of one variable, from their lower edge up to, not including, their upper one."""
+    """Bins of one variable; a lower edge belongs to its bin, of the upper ones only the last."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -96,7 +96,7 @@ class ReweightConfig(BaseModel):
         ge=0.0,
         lt=100.0,
         description="Bins with less than this percentile of a class's bins are raised no further than those, so that "
-        "few jets do not stand for many.",
+        "few jets do not stand for many; nearly empty bins are not counted among them.",
     )
     class_weights: dict[str, NonNegativeFloat] = Field(
         {}, description="Sum of weights of a class relative to the others; 1 where not named, 0 leaves it out."
@@ -243,6 +243,7 @@ class Reweighting:
         bin_R, inside_R = np.zeros(len(rows_R), np.int64), np.ones(len(rows_R), bool)
         for name, edges in zip(self._names, self._edges):
             place_R = np.searchsorted(edges, columns[name], side="right") - 1  # NaN ends up behind the last edge
+            place_R = np.where(columns[name] == edges[-1], len(edges) - 2, place_R)
             inside_R &= (place_R >= 0) & (place_R < len(edges) - 1)
             bin_R = bin_R * (len(edges) - 1) + place_R
         weight_R = columns["weight"].astype(np.float64) if self._is_weighted else np.ones(len(rows_R))
@@ -327,8 +328,10 @@ class Reweighting:
         return np.asarray(ratio_CK * scale_C[:, None] * (total / share_C.sum()))
 
     def _ceiling(self, ratio_K: np.ndarray, content_K: np.ndarray) -> float:
+        """Largest ratio of a class: that at the percentile, by weaver-core's rules, so that its files mean the same."""
         if self.config.to == "flat":
-            return 1.0 / float(np.percentile(content_K[content_K > 0], self.config.percentile))
+            filled = content_K[content_K > 0]
+            return 1.0 / float(np.percentile(filled[filled > 0.01 * np.median(filled)], self.config.percentile))
         return float(np.percentile(ratio_K[ratio_K > 0], 100.0 - self.config.percentile))
 
     def _seen(self) -> str:
