@@ -111,7 +111,7 @@ def _groups(document: Document) -> dict[str, str]:
         if kind not in kinds or before != prefix:
             wanted = ", ".join(f"{prefix}_{kind}" for kind in kinds)
             raise document.error(("inputs", key), f"expected one collection with the groups {wanted}, found {key!r}")
-        if not isinstance(group, dict) or not isinstance(group.get("vars"), list):
+        if not isinstance(group, dict) or not isinstance(group.get("vars"), list) or not group["vars"]:
             raise document.error(("inputs", key), "expected the keys length, pad_mode and vars")
         for name in group:
             if name not in ("length", "pad_mode", "vars"):
@@ -168,8 +168,9 @@ def _mask(document: Document, definitions: Definitions, key: str) -> str | None:
 def _scaling(document: Document, entry: list[Any], path: Path_) -> tuple[Any, ...] | None:
     """Centre, scale, lowest and highest value of a variable; None where it is taken as it is."""
     preprocess = document.tree.get("preprocess") or {}
-    stored = (preprocess.get("params") or {}).get(entry[0])
-    if stored is not None:
+    params = preprocess.get("params")
+    stored = params.get(str(entry[0])) if isinstance(params, dict) else None
+    if isinstance(stored, dict):
         values = [
             stored.get(key, default) for key, default in (("center", None), ("scale", 1), ("min", -5), ("max", 5))
         ]

@@ -13,14 +13,16 @@ from jetsweep.experiment._weaver_inputs import read_inputs
 from jetsweep.experiment._weaver_terms import Definitions
 from jetsweep.experiment._yaml import Document, Origin, Path_, read_document
 
-SECTIONS = (
-    "treename", "selection", "new_variables", "preprocess", "inputs", "labels", "observers", "monitor_variables",
-    "weights",
-)  # fmt: skip
-WEIGHTS = (
-    "use_precomputed_weights", "weight_branches", "reweight_method", "reweight_vars", "reweight_classes",
-    "class_weights", "reweight_threshold", "reweight_basewgt", "reweight_discard_under_overflow", "reweight_hists",
-)  # fmt: skip
+SECTIONS: dict[str, type] = {
+    "treename": str, "selection": str, "new_variables": dict, "preprocess": dict, "inputs": dict, "labels": dict,
+    "observers": list, "monitor_variables": list, "weights": dict,
+}  # fmt: skip
+WEIGHTS: dict[str, type] = {
+    "use_precomputed_weights": bool, "weight_branches": list, "reweight_method": str, "reweight_vars": dict,
+    "reweight_classes": list, "class_weights": list, "reweight_threshold": float, "reweight_basewgt": str,
+    "reweight_discard_under_overflow": bool, "reweight_hists": dict,
+}  # fmt: skip
+WORDS = {str: "a word or a formula", dict: "a mapping", list: "a list", bool: "true or false", float: "a number"}
 BEYOND = 1e30
 """An edge that no jet is beyond."""
 
@@ -71,10 +73,8 @@ def import_weaver(path: Path, place: Mapping[str, Any], model: str = "part") -> 
     from jetsweep.experiment._validate import validate_tree
 
     document = read_document(path)
-    for key, value in document.tree.items():
-        if key not in SECTIONS and value not in (None, [], {}):
-            raise document.error((key,), f"is not supported, expected the sections {', '.join(SECTIONS)}")
-    definitions, notes = Definitions(document), []
+    _check_keys(document, (), document.tree, SECTIONS)
+    definitions, notes = Definitions(document), list[str]()
     inputs = read_inputs(document, definitions)
     jet = _jet_columns(document, definitions, inputs.jet)
     label = _labels(document, definitions)
@@ -104,6 +104,21 @@ def import_weaver(path: Path, place: Mapping[str, Any], model: str = "part") -> 
     }
     validate_tree(tree, Document(tree, {(): Origin(str(path), 1)}), {})
     return Imported(tree, tuple(notes))
+
+
+def _check_keys(document: Document, path: Path_, found: Mapping[str, Any], known: Mapping[str, type]) -> None:
+    """Refuse keys that are not known, unless they are empty, and values of another kind."""
+    for key, value in found.items():
+        if value is None or value == [] or value == {}:
+            continue
+        if key not in known:
+            raise document.error((*path, key), f"is not supported, expected {', '.join(known)}")
+        kind = known[key]
+        fits = (
+            isinstance(value, int | float) and not isinstance(value, bool) if kind is float else isinstance(value, kind)
+        )
+        if not fits:
+            raise document.error((*path, key), f"expected {WORDS[kind]}, found {value!r}")
 
 
 def _jet_columns(document: Document, definitions: Definitions, known: Mapping[str, str]) -> dict[str, str]:
@@ -147,9 +162,7 @@ def _weights(
     weights = document.tree.get("weights")
     if not weights:
         return None, None
-    for key in weights:
-        if key not in WEIGHTS:
-            raise document.error(("weights", key), f"is not supported, expected {', '.join(WEIGHTS)}")
+    _check_keys(document, ("weights",), weights, WEIGHTS)
     if weights.get("use_precomputed_weights"):
         branches = weights.get("weight_branches") or []
         if not branches:
@@ -183,8 +196,9 @@ def _reweight(
             path: Path_ = ("weights", "reweight_classes", i)
             raise document.error(path, f"expected one of the labels {', '.join(classes)}, found {name!r}")
     shares = weights.get("class_weights") or [1.0] * len(among)
-    if not among or len(shares) != len(among):
-        raise document.error(("weights",), "expected reweight_classes, and as many class_weights or none")
+    are_shares = all(isinstance(x, int | float) and x >= 0 for x in shares)
+    if not among or len(shares) != len(among) or not are_shares:
+        raise document.error(("weights",), "expected reweight_classes, and for each a number in class_weights, or none")
     given = dict(zip(among, map(float, shares)))
     variables = {}
     for name, edges in (weights.get("reweight_vars") or {}).items():

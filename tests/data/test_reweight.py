@@ -120,6 +120,34 @@ def test_a_percentile_limits_the_weight_of_rare_jets(jets):
     np.testing.assert_allclose(qcd / qcd.sum(), expected / expected.sum(), rtol=1e-4)
 
 
+@pytest.mark.parametrize(("to", "percentile"), [("flat", 10), ("flat", 35), ("top", 10), ("top", 40)])
+def test_factors_are_those_of_weaver(by_hand, tmp_path, to, percentile):
+    from types import SimpleNamespace
+
+    import awkward as ak
+    from weaver.utils.data.preprocess import WeightMaker
+
+    dataset, columns = make(by_hand, tmp_path / "jets", rows=2000)
+    kept = {name: x[inside(columns)] for name, x in columns.items()}
+    order = ["top", "qcd"]
+    maker = WeightMaker.__new__(WeightMaker)
+    maker._data_config = SimpleNamespace(
+        reweight_branches=("jet_pt", "jet_eta"),
+        reweight_bins=([500, 600, 700, 800, 900], [-1, 0, 1]),
+        reweight_discard_under_overflow=True,
+        reweight_basewgt=None,
+        reweight_method="flat" if to == "flat" else "ref",
+        reweight_threshold=percentile,
+        reweight_classes=order,
+        class_weights=[1.0, 0.5],
+    )
+    table = {"jet_pt": kept["jet_pt"], "jet_eta": kept["jet_eta"], "top": kept["label"], "qcd": 1 - kept["label"]}
+    peer = maker.make_weights(ak.Array(table))
+    ours = fit(dataset, to=to, percentile=percentile, class_weights={"qcd": 0.5}).factors
+    theirs = np.stack([peer["qcd"].ravel(), peer["top"].ravel()])
+    np.testing.assert_allclose(ours / ours.max(), theirs / theirs.max(), rtol=1e-5)
+
+
 def test_sampling_is_flat_over_many_epochs(jets):
     dataset, columns = jets
     reweighting = fit(dataset)
@@ -215,7 +243,7 @@ def test_only_leading_rows_count(jets):
 def test_high_level_variables_are_derived(jets, monkeypatch):
     values = np.arange(900)[:, None] % 10 * np.ones(15, np.float32)  # compiling the real ones takes long
     monkeypatch.setattr(DerivedColumns, "_compute", lambda self, low, high: values[low:high])
-    reweighting = fit(jets[0], variables={"ecf1": [2, 5]})
+    reweighting = fit(jets[0], variables={"ecf1": [2, 4]})
     assert np.array_equal(
         reweighting.of_rows(np.arange(900)) > 0, (np.arange(900) % 10 >= 2) & (np.arange(900) % 10 < 5)
     )

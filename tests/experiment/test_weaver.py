@@ -162,16 +162,16 @@ def test_a_file_of_automatic_standardisation_brings_its_parameters(tmp_path):
     text = text.replace("vars: [cand_px, cand_py, cand_pz, cand_e]", vectors)
     assert translate(tmp_path, text + params).tree["model"]["features"] == "kin"
     with pytest.raises(
-        ExperimentError, match=r"yaml:21: inputs\.pf_features\.vars\[0\]: preprocess\.method auto is not"
+        ExperimentError, match=r"yaml:20: inputs\.pf_features\.vars\[0\]: preprocess\.method auto is not"
     ):
         translate(tmp_path, text + "preprocess: {method: auto}\n")
 
 
 REFUSED = {
-    "section": (lambda t: t + "bucketing: {var: n, bins: [0, 9]}\n", r"yaml:42: bucketing: is not supported"),
+    "section": (lambda t: t + "bucketing: {var: n, bins: [0, 9]}\n", r"yaml:38: bucketing: is not supported"),
     "call": (
         lambda t: swapped("np.abs(ak8_eta) < 9", "ak.num(cand_e) > 3"),
-        r"yaml:2: selection: .*: the call of ak\.num at column 18 is not supported",
+        r"yaml:2: selection: .*: the call of ak\.num at column 25 is not supported",
     ),
     "attack": (
         lambda t: swapped("np.log(cand_e)", "__import__('os').system('true')"),
@@ -181,15 +181,15 @@ REFUSED = {
         lambda t: swapped("lpt: np.log(cand_pt)", "lpt: np.log(lpt)"),
         r"yaml:7: new_variables\.lpt: expected a definition by other variables, found lpt inside itself",
     ),
-    "collection": (lambda t: swapped("  pf_mask:", "  sv_mask:"), r"yaml:30: inputs\.sv_mask: expected one collection"),
+    "collection": (lambda t: swapped("  pf_mask:", "  sv_mask:"), r"yaml:28: inputs\.sv_mask: expected one collection"),
     "lengths": (lambda t: swapped("vectors: {length: 32", "vectors: {length: 16"), r"pf_vectors\.length: .* found 16"),
     "feature": (
         lambda t: swapped("np.log(cand_e)\n", "np.exp(cand_e)\n"),
-        r"yaml:22: inputs\.pf_features\.vars\[1\]: expected a feature of kin, .* found 'np\.exp\(cand_e\)'",
+        r"yaml:21: inputs\.pf_features\.vars\[1\]: expected a feature of kin, .* found 'np\.exp\(cand_e\)'",
     ),
     "scaling": (
         lambda t: swapped("[dr, 0.2, 4.0]", "[dr, 0.2, 3.0]"),
-        r"yaml:25: .*dr: expected centre, scale, min and max \[0\.2, 4\.0, -5, 5\], found \[0\.2, 3\.0, -5, 5\]",
+        r"yaml:24: .*dr: expected centre, scale, min and max \[0\.2, 4\.0, -5, 5\], found \[0\.2, 3\.0, -5, 5\]",
     ),
     "incomplete": (
         lambda t: swapped("      - [le, 2.0, 0.7]\n", ""),
@@ -201,12 +201,16 @@ REFUSED = {
         r"pf_vectors\.vars\[2\]: expected the branch of pz, found the formula 'np\.log\(np\.sqrt",
     ),
     "points": (lambda t: swapped("[[cand_deta, null], [", "[[lpt, null], ["), r"pf_points: expected the points"),
-    "labels": (lambda t: swapped("type: simple", "type: custom"), r"yaml:31: labels\.type: expected simple, .*'custom'"),
+    "labels": (lambda t: swapped("type: simple", "type: custom"), r"yaml:29: labels\.type: expected simple, .*custom"),
     "observer": (lambda t: swapped("run_number]", "lpt]"), r"observers\[3\]: expected the name of a branch, found the"),
     "weights": (lambda t: swapped("reweight_threshold", "threshold"), r"weights\.threshold: is not supported"),
-    "method": (lambda t: swapped("method: flat", "method: steep"), r"yaml:35: .*expected flat or ref, found 'steep'"),
+    "method": (lambda t: swapped("method: flat", "method: steep"), r"yaml:33: .*expected flat or ref, found 'steep'"),
     "class": (lambda t: swapped("classes: [isQCD, isTop]", "classes: [isQCD, isW]"), r"classes\[1\]: .*found 'isW'"),
-    "shares": (lambda t: swapped("[1, 0.5]", "[1]"), r"weights: expected reweight_classes, and as many class_weights"),
+    "shares": (lambda t: swapped("[1, 0.5]", "[1]"), r"weights: expected reweight_classes, and for each a number in"),
+    "kind": (
+        lambda t: swapped("observers: [", "observers: fj_pt\nmonitor_variables: ["),
+        r"yaml:30: observers: expected a list, found 'fj_pt'",
+    ),
     "edges": (lambda t: swapped("ak8_msd: [0, 80, 400]", "ak8_msd: 80"), r"ak8_msd: expected a list of bin edges"),
 }  # fmt: skip
 
