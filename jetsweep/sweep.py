@@ -223,11 +223,21 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
     spec = template.example.trial_spec()
     check_data(spec, dataset)
     check_start(spec, dataset.classes)
+    for sentence in _reweightings(template, dataset):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     for constituents, scalars, groups in _wanted_columns(template):
         for split in dataset.splits:
             dataset.require_columns(constituents, scalars, dict.fromkeys(groups, ()))
             dataset.ensure_derived(split, scalars)
     return dataset
+
+
+def _reweightings(template: ExperimentTemplate, dataset: Dataset) -> dict[str, None]:
+    """A sentence for every way in which the space's experiments reweight; what it takes is kept for the trials."""
+    from jetsweep.training.loaders import fit_reweighting
+
+    fitted = (fit_reweighting(experiment.trial_spec(), dataset) for experiment in template.examples)
+    return dict.fromkeys(made.sentence() for made in fitted if made is not None)
 
 
 def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], ...]]:

@@ -55,17 +55,34 @@ def convert(
 ) -> None:
     """Convert files that are on this machine already."""
     options = _parsed(option or []) | ({} if jets is None else {"jets": jets})
-    if len(paths) == 1 and "=" not in paths[0]:
-        options["path"] = paths[0]
-    else:
-        files: dict[str, list[str]] = {}
-        for item in paths:
-            split, equals, name = item.partition("=")
-            if not equals:
-                raise DataError(f"{item}: expected one folder, or files as split=FILE, e.g. train={item}")
-            files.setdefault(split, []).append(name)
-        options["files"] = files
+    options |= _place(paths)
     _make(source, out, options)
+
+
+@app.command("import-weaver")
+def import_weaver(
+    config: Annotated[Path, typer.Argument(help="Data file of weaver-core (YAML).")],
+    paths: Annotated[list[str], typer.Argument(help="One ROOT file or folder, or files as split=FILE.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; the terminal if not given.")] = None,
+    model: Annotated[str, typer.Option(help="Network; weaver's are Python files, which are not read.")] = "part",
+) -> None:
+    """Turn a weaver-core data file into an experiment file; what jetsweep has no equal for is refused by name."""
+    from jetsweep.experiment.weaver import import_weaver
+
+    imported = import_weaver(config, _place(paths), model)
+    text = imported.to_yaml(f"From {config.name} of weaver-core.")
+    if out is None:
+        print(text, end="")
+        return
+    if out.exists():
+        raise DataError(f"{out}: expected a file to write, found one that exists; remove it or choose another")
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror}") from error
+    for note in imported.notes:
+        _console().print(note, highlight=False, markup=False, soft_wrap=True)
+    _console().print(f"wrote {out}; check it with: jetsweep plan {out}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -139,6 +156,19 @@ def stats(dataset: Folder) -> None:
             counts = length_B[mine_B]
             table.add_row(split, name, f"{len(counts):,}", f"{counts.mean():.1f}", str(counts.max()), *row)
     _console().print(table)
+
+
+def _place(paths: list[str]) -> dict[str, Any]:
+    """Options `path` or `files` of a source from what the command line names."""
+    if len(paths) == 1 and "=" not in paths[0]:
+        return {"path": paths[0]}
+    files: dict[str, list[str]] = {}
+    for item in paths:
+        split, equals, name = item.partition("=")
+        if not equals:
+            raise DataError(f"{item}: expected one folder, or files as split=FILE, e.g. train={item}")
+        files.setdefault(split, []).append(name)
+    return {"files": files}
 
 
 def _make(source: str, out: Path | None, options: dict[str, Any]) -> None:

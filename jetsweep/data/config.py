@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from jetsweep.data.reweight import ReweightConfig
 from jetsweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ class DataConfig(BaseModel):
     path: str | None = Field(None, description="Folder of a dataset made before.")
     max_constituents: PositiveInt = Field(128, description="Leading constituents of each jet that the network sees.")
     train_fraction: float = Field(1.0, gt=0.0, le=1.0, description="Leading share of the training split that is used.")
+    reweight: ReweightConfig | None = Field(
+        None, description="Make the training jets flat in jet scalars, or like those of a reference class."
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> DataConfig:

@@ -22,6 +22,8 @@ from jetsweep.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from jetsweep.data.reweight import ReweightConfig, Reweighting
+
 
 def open_dataset(path: str | Path) -> Dataset:
     """Open the dataset at `path`: a local folder or any URI that pyarrow's filesystems know (s3://, gs://, hdfs://).
@@ -86,6 +88,10 @@ class Dataset:
             hint = f", did you mean {close[0]!r}?" if close else ""
             raise DataError(f"{self.path}: expected one of the splits {list(self.splits)}, found {split!r}{hint}")
 
+    def _check_filled(self, split: str) -> None:
+        if self.num_rows(split) == 0:
+            raise DataError(f"{self.path}: the split {split!r} is empty")
+
     def num_rows(self, split: str) -> int:
         """Number of jets of a split."""
         self._check_split(split)
@@ -141,6 +147,7 @@ class Dataset:
         drop_last: bool = False,
         prefetch: int = 2,
         pin_memory: bool = False,
+        reweighting: Reweighting | None = None,
     ) -> Loader:
         """Batches of a split; see `Loader`.
 
@@ -155,14 +162,15 @@ class Dataset:
             leading `max_constituents` constituents of each jet, see `jetsweep.physics.lund.lund_nodes`.
         fraction : float, in (0, 1]
             Leading share of the split.
+        reweighting : Reweighting, optional
+            Of the same split and share, see `reweighting`.
 
         Raises
         ------
         DataError
             If a column does not exist, or the split is empty.
         """
-        if self.num_rows(split) == 0:
-            raise DataError(f"{self.path}: the split {split!r} is empty")
+        self._check_filled(split)
         wanted = {**({"constituents": constituents} if constituents else {}), **(groups or {})}
         self.require_columns(constituents, scalars, groups)
         derived_groups = tuple(name for name in groups or {} if self._is_derived_group(name))
@@ -182,11 +190,24 @@ class Dataset:
             rank=rank,
             world_size=world_size,
             max_constituents=max_constituents,
-            num_rows=max(1, round(fraction * self.num_rows(split))),
+            num_rows=self._leading(split, fraction),
             drop_last=drop_last,
             prefetch=prefetch,
             pin_memory=pin_memory,
+            reweighting=reweighting,
         )
+
+    def reweighting(
+        self, config: ReweightConfig, split: str = "train", *, fraction: float = 1.0, use_weights: bool = True
+    ) -> Reweighting:
+        """What `config` makes of the leading share of a split; see `jetsweep.data.reweight.Reweighting`."""
+        from jetsweep.data.reweight import Reweighting
+
+        self._check_filled(split)
+        return Reweighting(self, config, split, self._leading(split, fraction), use_weights)
+
+    def _leading(self, split: str, fraction: float) -> int:
+        return max(1, round(fraction * self.num_rows(split)))
 
     def require_columns(
         self,

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -78,8 +78,8 @@ class DerivedColumns:
                 stored: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
                 return stored
         values = self._compute(low, high)
-        if path is not None and _writable(path.parent):
-            _save(path, values)
+        if path is not None and is_writable(path.parent):
+            save_atomically(path, lambda file: np.save(file, values, allow_pickle=False))
         return values
 
     def _compute(self, low: int, high: int) -> np.ndarray:
@@ -106,7 +106,8 @@ class DerivedColumns:
         return {name: np.ascontiguousarray(table[:, i]) for name, i in zip(self.names, self._columns)}
 
 
-def _writable(folder: Path) -> bool:
+def is_writable(folder: Path) -> bool:
+    """Whether files can be put into a folder, which is made if it is not there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -114,11 +115,18 @@ def _writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
 
 
-def _save(path: Path, values: np.ndarray) -> None:
+def save_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Let `write` fill a file that appears under its name only when it is complete.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.save(file, values, allow_pickle=False)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,50 +16,12 @@ import torch
 from jetsweep.data._shards import Matrices, SplitReader, gather_ragged
 from jetsweep.data.batch import Batch, Ragged
 from jetsweep.data.derived import DERIVED_GROUPS
+from jetsweep.data.order import WINDOW_BLOCKS, EpochOrder, ResampledOrder
 
-WINDOW_BLOCKS = 16
-"""Record batches that are shuffled together; reading stays sequential over windows of this size."""
+if TYPE_CHECKING:
+    from jetsweep.data.reweight import Reweighting
 
 Extra = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-
-
-class EpochOrder:
-    """Row numbers of one epoch, window by window: an epoch of 100 million jets needs no list of all of them.
-
-    Parameters
-    ----------
-    edges : array, shape (blocks + 1,)
-        First row of each record batch, and the number of rows.
-    seed, epoch : int
-    shuffle : bool
-    """
-
-    def __init__(self, edges: np.ndarray, seed: int, epoch: int, shuffle: bool) -> None:
-        self.edges, self.seed, self.epoch, self.shuffle = edges, seed, epoch, shuffle
-        blocks = np.arange(len(edges) - 1)
-        if shuffle:
-            blocks = np.random.default_rng([seed, epoch]).permutation(blocks)
-        self.windows = np.array_split(blocks, -(-len(blocks) // WINDOW_BLOCKS))
-        sizes = [int((edges[window + 1] - edges[window]).sum()) for window in self.windows]
-        self.starts = np.concatenate([[0], np.cumsum(sizes)])
-        self._made: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
-
-    def rows(self, low: int, high: int) -> np.ndarray:
-        """Row numbers at positions `low` to `high` of the epoch, fewer at its end."""
-        first, last = np.searchsorted(self.starts, (low, high), side="right") - 1
-        parts = [np.zeros(0, np.int64)]
-        for number in range(first, min(last + 1, len(self.windows))):
-            start = self.starts[number]
-            parts.append(self._window(number)[max(0, low - start) : high - start])
-        return np.concatenate(parts)
-
-    def _window(self, number: int) -> np.ndarray:
-        if self._made[0] != number:
-            rows = np.concatenate([np.arange(self.edges[i], self.edges[i + 1]) for i in self.windows[number]])
-            if self.shuffle:
-                rows = np.random.default_rng([self.seed, self.epoch, number]).permutation(rows)
-            self._made = (number, rows)
-        return self._made[1]
 
 
 class Loader:
@@ -83,6 +46,8 @@ class Loader:
         Record batches in random order, rows in random order inside windows of `WINDOW_BLOCKS` of them.
     num_rows : int
         Leading rows that are used.
+    reweighting : Reweighting, optional
+        Of the same rows: multiplies the weights, or draws rows in proportion to what would be their weights.
     """
 
     def __init__(
@@ -105,6 +70,7 @@ class Loader:
         drop_last: bool = False,
         prefetch: int = 2,
         pin_memory: bool = False,
+        reweighting: Reweighting | None = None,
     ) -> None:
         self.reader, self.batch_size = reader, batch_size
         self.groups, self.scalars, self.extra = dict(groups), scalars, extra
@@ -113,7 +79,11 @@ class Loader:
         self.shuffle, self.seed = shuffle, seed
         self.rank, self.world_size = rank, world_size
         self.max_constituents = max_constituents
-        self.num_rows = reader.num_rows if num_rows is None else min(num_rows, reader.num_rows)
+        leading = reader.num_rows if num_rows is None else min(num_rows, reader.num_rows)
+        self._edges = np.append(reader.starts[reader.starts < leading], leading)
+        self.reweighting = reweighting
+        self._resamples = reweighting is not None and reweighting.method == "sample"
+        self.num_rows = reweighting.num_draws if reweighting is not None and self._resamples else leading
         self.prefetch, self.pin_memory = prefetch, pin_memory
         self._matrices = Matrices((WINDOW_BLOCKS if shuffle else 1) * max(1, len(self.groups) + len(derived_groups)))
         # fewer jets than one batch still make a step
@@ -122,8 +92,17 @@ class Loader:
 
     def order(self, epoch: int) -> EpochOrder:
         """Row numbers in the order of the epoch, made as far as they are asked for."""
-        edges = np.append(self.reader.starts[self.reader.starts < self.num_rows], self.num_rows)
-        return EpochOrder(edges, self.seed, epoch, self.shuffle)
+        if self.reweighting is None or not self._resamples:
+            return EpochOrder(self._edges, self.seed, epoch, self.shuffle)
+        return ResampledOrder(
+            self._edges,
+            self.seed,
+            epoch,
+            self.shuffle,
+            sums=self.reweighting.sums,
+            weights=self.reweighting.of_block,
+            num_draws=self.num_rows,
+        )
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Batches of this rank from `start_step` on; the rest of the epoch does not depend on where it starts."""
@@ -166,7 +145,10 @@ class Loader:
         if self.extra is not None:
             scalars |= {name: torch.from_numpy(x) for name, x in self.extra(rows).items()}
         targets = {"label": scalar("label", np.int64)} if self.labels else {}
-        weight = scalar("weight", np.float32) if self.weights else None
+        if self.reweighting is None:
+            weight = scalar("weight", np.float32) if self.weights else None
+        else:  # rows that were drawn by their weights count alike
+            weight = None if self._resamples else torch.from_numpy(self.reweighting.of_rows(rows).astype(np.float32))
         return Batch(groups, scalars, targets, weight, torch.from_numpy(rows.astype(np.int64)))
 
 

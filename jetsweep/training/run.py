@@ -9,13 +9,14 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 
 from jetsweep.data.config import prepare
 from jetsweep.data.dataset import Dataset
+from jetsweep.data.reweight import REWEIGHTING
 from jetsweep.errors import DataError, JetsweepError
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import Task, build_task
@@ -30,8 +31,9 @@ from jetsweep.training.checkpoint import (
     write_file,
 )
 from jetsweep.training.config import TrialSpec
-from jetsweep.training.evaluate import Batches, evaluate
+from jetsweep.training.evaluate import evaluate
 from jetsweep.training.init_from import initialise
+from jetsweep.training.loaders import fit_reweighting, make_loader, training_loaders
 from jetsweep.training.loop import TrainingLoop
 from jetsweep.training.memory import as_small_as, out_of_memory, release
 from jetsweep.training.optimizers import freeze
@@ -44,6 +46,7 @@ from jetsweep.training.timing import TIMED_BATCH, Timing, inference_time, timed_
 from jetsweep.training.world import World
 
 _log = logging.getLogger("jetsweep")
+T = TypeVar("T")
 
 StoppedBecause = Literal["budget", "patience", "diverged", "asked"]
 
@@ -168,11 +171,12 @@ def _train(
     require_variations(task, dataset)
     resumed = world.from_first(world.is_first and (workdir / "checkpoints" / "last").exists())
     model = _build_model(used, task, dataset, world, fresh=not resumed)
+    reweighting = _first_then_others(world, lambda: fit_reweighting(spec, dataset))
     loop = TrainingLoop(
         model,
         task,
-        _training_loaders(used, task, model, dataset, world),
-        _loader(used, task, model, dataset, world, "val"),
+        training_loaders(used, task, model, dataset, world, reweighting),
+        make_loader(used, task, model, dataset, world, "val"),
         used,
         workdir,
         reporter,
@@ -183,6 +187,10 @@ def _train(
     )
     if world.is_first:
         loop.disk.write(lambda: write_file(workdir / "experiment.json", spec.model_dump_json(indent=2).encode()))
+        if reweighting is not None:
+            _log.info(reweighting.sentence())
+            record = json.dumps(reweighting.record(), indent=1).encode()
+            loop.disk.write(lambda: write_file(workdir / REWEIGHTING, record))
         (workdir / "result.json").unlink(missing_ok=True)  # the result of fewer epochs is no result of these
     error: str | None = None
     test: dict[str, float] = {}
@@ -267,7 +275,7 @@ def _continued(spec: TrialSpec, last: Path) -> TrialSpec:
     return spec.model_copy(update={"training": as_small_as(spec.training, left.training)})
 
 
-def _first_then_others(world: World, make: Callable[[], Dataset]) -> Dataset:
+def _first_then_others(world: World, make: Callable[[], T]) -> T:
     """Let rank 0 make what the others then find on disk."""
     if world.size == 1:
         return make()
@@ -296,60 +304,13 @@ def _build_model(spec: TrialSpec, task: Task, dataset: Dataset, world: World, fr
     if fresh and spec.training.init_from is not None:
         fitted = initialise(model, spec.training.init_from, spec.model, task).has_statistics
     if world.is_first and model.preprocessing.needs_statistics and not fitted:
-        model.preprocessing.fit(_loader(spec, task, model, dataset, World.alone("cpu"), "train").batches(0))
+        model.preprocessing.fit(make_loader(spec, task, model, dataset, World.alone("cpu"), "train").batches(0))
     model.to(world.device)
     world.broadcast_module(model)
     freeze(model, spec.training.lr_factors)
     if spec.training.compile:
         model.network.compile()
     return model
-
-
-def _loader(
-    spec: TrialSpec,
-    task: Task,
-    model: JetModel,
-    dataset: Dataset,
-    world: World,
-    split: str,
-    batch_size: int | None = None,
-    training: bool = False,
-) -> Batches:
-    """A loader of one split with the columns that model and task need."""
-    if dataset.num_rows(split) == 0:
-        raise DataError(f"{dataset.path}: the split {split!r} is empty, expected at least one jet")
-    loader: Batches = dataset.loader(
-        split,
-        batch_size or spec.training.eval_batch_size,
-        constituents=(*model.preprocessing.constituent_columns, *task.constituents),
-        scalars=tuple(dict.fromkeys((*model.preprocessing.scalar_columns, *task.scalars))),
-        groups=model.preprocessing.group_columns,
-        shuffle=training,
-        seed=spec.seed,
-        rank=world.rank,
-        world_size=world.size,
-        max_constituents=spec.data.max_constituents,
-        fraction=spec.data.train_fraction if split == "train" else 1.0,
-        drop_last=training,
-        pin_memory=world.device.type == "cuda",
-    )
-    return loader
-
-
-def _training_loaders(
-    spec: TrialSpec, task: Task, model: JetModel, dataset: Dataset, world: World
-) -> dict[str, Batches]:
-    """Loaders by stream: `main` reads the split `train`, any other stream the split of its own name."""
-    loaders = {}
-    for stream in task.streams:
-        split = "train" if stream == "main" else stream
-        if split not in dataset.splits:
-            raise DataError(
-                f"{dataset.path}: task {spec.task.name!r} needs the split {split!r}, found {sorted(dataset.splits)}"
-            )
-        micro = spec.training.batch_size // spec.training.accumulate
-        loaders[stream] = _loader(spec, task, model, dataset, world, split, micro, training=True)
-    return loaders
 
 
 def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, float], Timing]:
@@ -363,7 +324,7 @@ def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, floa
     for split in ("val", "test"):
         if split not in dataset.splits:
             continue
-        loader = _loader(spec, task, model, dataset, world, split)
+        loader = make_loader(spec, task, model, dataset, world, split)
         metrics, arrays = evaluate(model, task, loader, world, spec.training.precision, split)
         if split == "test":
             metrics |= loop.systematics(model, arrays, spec.training.precision, split)
@@ -375,7 +336,7 @@ def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, floa
     if world.is_first:
         alone = World.alone(world.device)
         num_jets = min(TIMED_BATCH, spec.training.eval_batch_size)  # what fits the memory
-        batches = timed_batches(lambda size: _loader(spec, task, model, dataset, alone, "val", size), num_jets)
+        batches = timed_batches(lambda size: make_loader(spec, task, model, dataset, alone, "val", size), num_jets)
         timing = inference_time(model, *batches, world.device, spec.training.precision)
     return test, world.from_first(timing)
 

@@ -53,7 +53,7 @@ def dataset(tmp_path_factory) -> Dataset:
     return open_dataset(out)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def by_hand():
     """The makers of tables and of writers."""
     return table, writer

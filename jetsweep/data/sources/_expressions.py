@@ -32,7 +32,7 @@ _UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
 _FUNCTIONS: Mapping[str, tuple[int, Callable[..., Any]]] = {
     "abs": (1, np.abs), "sqrt": (1, np.sqrt), "log": (1, np.log), "exp": (1, np.exp), "cos": (1, np.cos),
     "sin": (1, np.sin), "cosh": (1, np.cosh), "sinh": (1, np.sinh), "hypot": (2, np.hypot),
-    "minimum": (2, np.minimum), "maximum": (2, np.maximum),
+    "tanh": (1, np.tanh), "minimum": (2, np.minimum), "maximum": (2, np.maximum), "ones_like": (1, np.ones_like),
 }  # fmt: skip
 
 
@@ -44,7 +44,12 @@ class ColumnExpression:
     text : str
         Column names (with dots, as ``AnalysisJetsAuxDyn.pt``), numbers, words in quotes, ``+ - * / // % **``,
         comparisons, ``and or not`` (also ``& | ~``), and the functions abs, sqrt, log, exp, cos, sin, cosh, sinh,
-        hypot, minimum, maximum (also with ``np.`` before them).
+        tanh, hypot, minimum, maximum, ones_like (also with ``np.`` or ``ak.`` before them).
+
+    Attributes
+    ----------
+    tree : ast.expr
+        Holds nothing but what the language has.
 
     Raises
     ------
@@ -59,9 +64,9 @@ class ColumnExpression:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "1 is 1" and the like are refused below
-                self._tree = ast.parse(text.strip(), mode="eval").body
+                self.tree = ast.parse(text.strip(), mode="eval").body
             self._names: list[str] = []
-            self._check(self._tree)
+            self._check(self.tree)
         except (SyntaxError, RecursionError, ValueError, MemoryError) as error:
             if isinstance(error, DataError):
                 raise
@@ -76,7 +81,7 @@ class ColumnExpression:
         """Value of every row, shape (R,); `lookup` gives a column by name."""
         try:
             with np.errstate(all="ignore"):
-                return np.asarray(self._value(self._tree, lookup))
+                return np.asarray(self._value(self.tree, lookup))
         except (TypeError, np.exceptions.DTypePromotionError, ZeroDivisionError) as error:
             raise DataError(f"{self.text!r} cannot be computed: {error}") from error
 
@@ -86,7 +91,7 @@ class ColumnExpression:
     def _check(self, node: ast.expr) -> None:
         match node:
             case ast.Name() | ast.Attribute():
-                name = _dotted(node)
+                name = dotted_name(node)
                 if name is None:
                     raise self._refuse(node, "an attribute of a value")
                 self._names.append(name)
@@ -106,7 +111,7 @@ class ColumnExpression:
                 for value in (node.left, *node.comparators):
                     self._check(value)
             case ast.Call():
-                name = (_dotted(node.func) or "").removeprefix("np.")
+                name = function_name(node)
                 if name not in _FUNCTIONS:
                     raise self._refuse(node, f"the call of {ast.unparse(node.func)}")
                 if len(node.args) != _FUNCTIONS[name][0] or node.keywords:
@@ -119,7 +124,7 @@ class ColumnExpression:
     def _value(self, node: ast.expr, lookup: Lookup) -> Any:
         match node:
             case ast.Name() | ast.Attribute():
-                return lookup(_dotted(node) or "")
+                return lookup(dotted_name(node) or "")
             case ast.Constant():
                 return node.value
             case ast.BinOp():
@@ -137,15 +142,21 @@ class ColumnExpression:
                 held = [_COMPARISONS[type(op)](a, b) for op, a, b in zip(node.ops, values, values[1:])]
                 return held[0] if len(held) == 1 else np.logical_and.reduce(held)
             case ast.Call():
-                function = _FUNCTIONS[(_dotted(node.func) or "").removeprefix("np.")][1]
+                function = _FUNCTIONS[function_name(node)][1]
                 return function(*(self._value(x, lookup) for x in node.args))
         raise AssertionError(f"{type(node)} was checked")
 
 
-def _dotted(node: ast.expr) -> str | None:
+def function_name(node: ast.Call) -> str:
+    """Name of what is called, without its library."""
+    return (dotted_name(node.func) or "").removeprefix("np.").removeprefix("ak.")
+
+
+def dotted_name(node: ast.expr) -> str | None:
+    """The column that a node names, None for anything else."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
-        before = _dotted(node.value)
+        before = dotted_name(node.value)
         return None if before is None else f"{before}.{node.attr}"
     return None
