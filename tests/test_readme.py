@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from jetsweep.cli.main import app
+from jetsweep.data.config import DataConfig
 from jetsweep.data.sources._base import SOURCES
 from jetsweep.experiment import load_experiment
 from jetsweep.experiment.points import resolve_point
@@ -41,7 +42,7 @@ def test_the_experiment_file_is_right(tmp_path):
 
 
 def test_the_search_example_is_right(tmp_path):
-    _, text, _ = blocks("yaml")
+    _, text, *_ = blocks("yaml")
     (tmp_path / "example.yaml").write_text(text)
     template = load_experiment(tmp_path / "example.yaml")
     heads = {(e.model.embed_dims[-1], e.model.num_heads) for _, e in sample(template, 60) if e.model.name == "part"}
@@ -50,10 +51,18 @@ def test_the_search_example_is_right(tmp_path):
 
 
 def test_the_fine_tuning_example_is_right():
-    *_, text = blocks("yaml")
+    _, _, text, _ = blocks("yaml")
     training = TrainingConfig.model_validate(YAML(typ="safe").load(text)["training"])
     assert training.init_from.path.endswith("trials/00003")
     assert training.lr_factors == {"network.head.*": 50, "network.embed.*": 0}
+
+
+def test_the_reweighting_example_is_right():
+    *_, text = blocks("yaml")
+    section = YAML(typ="safe").load(text)["data"]
+    config = DataConfig.model_validate({"source": "toy", **section}).reweight
+    assert config.variables["pt"].bins == 20
+    assert config.variables["eta"].edges == (-2, -1, 0, 1, 2)
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
