@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,8 @@ class ModelContract:
 
     def make(self, config: ModelConfig | None = None, seed: int = 0) -> nn.Module:
         """Network with weights drawn from `seed` and, where it normalises, statistics of a few toy batches."""
-        network = deepcopy(_made(type(self), (config or self.config).model_dump_json(), seed))
+        contract = cast("Hashable", type(self))  # a class is hashable, but mypy does not see it
+        network = deepcopy(_made(contract, (config or self.config).model_dump_json(), seed))
         torch.manual_seed(seed)
         return network
 

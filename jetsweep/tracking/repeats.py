@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jetsweep.errors import TrackingError
 from jetsweep.search.repeats import COVERAGE, FOLDER, REPEAT_FILE, Spread, spread
 from jetsweep.tracking.compare import EFFICIENCIES, REJECTIONS, WIDTH, with_uncertainty
-from jetsweep.tracking.results import TrialRecord, read_json, read_trial, trial_folder
+from jetsweep.tracking.results import TrialRecord, read_json, read_trial
 
 if TYPE_CHECKING:
     from rich.console import Console

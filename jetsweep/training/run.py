@@ -17,7 +17,7 @@ import torch
 from jetsweep.data.config import prepare
 from jetsweep.data.dataset import Dataset
 from jetsweep.data.reweight import REWEIGHTING
-from jetsweep.errors import DataError, JetsweepError
+from jetsweep.errors import JetsweepError
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import Task, build_task
 from jetsweep.training.attempts import forget, owned_by_all
@@ -31,7 +31,7 @@ from jetsweep.training.checkpoint import (
     write_file,
 )
 from jetsweep.training.config import TrialSpec
-from jetsweep.training.evaluate import evaluate
+from jetsweep.training.evaluate import Batches, evaluate
 from jetsweep.training.init_from import initialise
 from jetsweep.training.loaders import fit_reweighting, make_loader, training_loaders
 from jetsweep.training.loop import TrainingLoop
@@ -172,18 +172,22 @@ def _train(
     resumed = world.from_first(world.is_first and (workdir / "checkpoints" / "last").exists())
     model = _build_model(used, task, dataset, world, fresh=not resumed)
     reweighting = _first_then_others(world, lambda: fit_reweighting(spec, dataset))
+
+    def loader(split: str) -> Batches:
+        return make_loader(used, task, model, dataset, world, split)
+
     loop = TrainingLoop(
         model,
         task,
         training_loaders(used, task, model, dataset, world, reweighting),
-        make_loader(used, task, model, dataset, world, "val"),
+        loader("val"),
         used,
         workdir,
         reporter,
         world,
         dataset.classes,
         stop_requested,
-        SystematicsWhileTraining(task, dataset, lambda split: _loader(used, task, model, dataset, world, split), world),
+        SystematicsWhileTraining(task, dataset, loader, world),
     )
     if world.is_first:
         loop.disk.write(lambda: write_file(workdir / "experiment.json", spec.model_dump_json(indent=2).encode()))
