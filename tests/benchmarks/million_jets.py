@@ -64,6 +64,12 @@ def convert(source: str, out: str) -> int:
     return make_dataset("top-tagging", out, files={"train": [source]}).num_rows("train")
 
 
+def convert_atlas(folder: str, out: str) -> int:
+    """Convert a folder of files in ATLAS's layout, as a user would."""
+    dataset = make_dataset("atlas-top-tagging", out, files={"train": sorted(map(str, Path(folder).iterdir()))})
+    return sum(dataset.num_rows(split) for split in dataset.splits)
+
+
 def load(folder: str, _: str) -> int:
     """One shuffled epoch of ragged batches."""
     loader = open_dataset(folder).loader("train", 512, shuffle=True, max_constituents=128)
@@ -75,7 +81,7 @@ def work(task: str, *paths: str) -> None:
     torch.set_num_threads(1)
     before = anonymous_mib(psutil.Process().pid)
     start = time.perf_counter()
-    jets = {"convert": convert, "load": load}[task](*paths)
+    jets = {"convert": convert, "convert-atlas": convert_atlas, "load": load}[task](*paths)
     print(json.dumps({"rate": jets / (time.perf_counter() - start), "jets": jets, "before": before}))
 
 
@@ -129,7 +135,7 @@ def main(jets: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] in (["convert"], ["load"]):
+    if sys.argv[1:2] in (["convert"], ["convert-atlas"], ["load"]):
         work(*sys.argv[1:])
     else:
         main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
