@@ -4,8 +4,8 @@
 ``p4_px_py_pz_E`` (N, 4), ``features17`` (N, 17), ``feature_names`` and ``offsets`` (B + 1,).
 
 The stored inputs refer to the jet that JetClass stores, which the file has not: its pT, eta, phi and energy are solved
-from the stored inputs of the hardest constituent, and all others are the test. The last column takes the sum of the constituents
-instead. There are no raw track columns either: charge and species go in as they are stored, d0 and dz as
+from the stored inputs of the hardest constituent, and all others are the test. The last column takes the sum of the
+constituents instead. There are no raw track columns either: charge and species go in as they are stored, d0 and dz as
 atanh of their stored tanh, so these ten only show that the columns stand where they should. Stored values beyond 5 are
 compared with 5, where our inputs end.
 """
