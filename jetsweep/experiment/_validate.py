@@ -176,8 +176,8 @@ def _known_keys(path: Path_, tree: Any) -> list[str]:
         registry = REGISTRIES.get(path[: depth + 1])
         if registry is not None and isinstance(node, dict):
             model = config_class(path[: depth + 1], registry, node["name"])
-        elif model is not None and isinstance(key, str):
-            model = model_in(model.model_fields[key].annotation, node)
+        elif model is not None and key in model.model_fields:  # else a name of the user's own, of a mapping
+            model = model_in(model.model_fields[str(key)].annotation, node)
     return sorted(model.model_fields) if model is not None else []
 
 

@@ -14,7 +14,8 @@ from jetsweep.data import open_dataset
 from jetsweep.data.derived import DerivedColumns
 from jetsweep.data.order import EpochOrder, ResampledOrder
 from jetsweep.data.reweight import ReweightConfig, Reweighting
-from jetsweep.errors import DataError
+from jetsweep.errors import DataError, ExperimentError
+from jetsweep.experiment import load_experiment
 
 AXES = {"pt": {"bins": 4, "range": [500, 900]}, "jet_eta": [-1, 0, 1]}
 
@@ -331,3 +332,16 @@ def test_classes_without_a_common_bin_cannot_match(by_hand, tmp_path):
 def test_mistakes_of_the_section(settings, message):
     with pytest.raises(ValidationError, match=message):
         ReweightConfig.model_validate(settings)
+
+
+def test_a_wrong_key_of_an_axis_is_told_with_its_line(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: x\ntask: tagging\nmodel: pfn\ndata:\n  source: toy\n  reweight:\n    variables:\n"
+        "      pt: {bins: 3, rang: [0, 1]}\n"
+    )
+    with pytest.raises(
+        ExperimentError,
+        match=r"yaml:8: data\.reweight\.variables\.pt\.rang: expected one of the keys bins, edges, range, found 'rang'",
+    ):
+        load_experiment(file)
