@@ -4,6 +4,10 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("jetsweep")  # a machine may be slow
+settings.load_profile("jetsweep")
 
 
 @pytest.fixture(scope="session")

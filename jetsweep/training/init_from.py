@@ -151,14 +151,17 @@ def initialise(model: JetModel, config: InitConfig, model_config: ModelConfig, t
                 f"training.init_from: {config.path} {where} {name!r}; configure the model alike, or name what shall "
                 "begin fresh in training.init_from.fresh"
             )
+    num_outputs = len(task.output_names(model_config.binary_output))
     rows = output_rows(config, source, task.output_names(model_config.binary_output))
     for name, tensor in own.items():
         if matches(name, config.fresh) or name not in source.weights:
             continue
         given = source.weights[name].to(tensor.device, tensor.dtype)
         if name in heads:
+            # an output may have several rows, which follow each other
+            own_C, given_C = tensor.unflatten(0, (num_outputs, -1)), given.unflatten(0, (len(source.outputs), -1))
             for row, source_row in rows.items():
-                tensor[row] = given[source_row]
+                own_C[row] = given_C[source_row]
         elif tensor.shape != given.shape:
             raise JetsweepError(
                 f"training.init_from: {config.path}: {name!r}: expected shape {tuple(tensor.shape)} as configured, "
@@ -166,7 +169,7 @@ def initialise(model: JetModel, config: InitConfig, model_config: ModelConfig, t
             )
         else:
             tensor.copy_(given)
-    fresh = len(task.output_names(model_config.binary_output)) - len(rows)
+    fresh = num_outputs - len(rows)
     _log.info("begins with the weights of %s; %d of its outputs begin fresh", config.path, fresh)
     return source
 

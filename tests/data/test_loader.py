@@ -20,7 +20,7 @@ def _rows(loader, epoch, start=0):
     return [batch.rows.tolist() for batch in loader.batches(epoch, start)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=SIZES, epoch=EPOCHS, world=st.integers(1, 4), shuffle=st.booleans(), drop=st.booleans())
 def test_ranks_together_give_the_batch_of_one_rank(dataset, size, epoch, world, shuffle, drop):
     options = {"shuffle": shuffle, "seed": 3, "drop_last": drop, "prefetch": 0}
@@ -31,7 +31,7 @@ def test_ranks_together_give_the_batch_of_one_rank(dataset, size, epoch, world, 
     assert [list(chain.from_iterable(step)) for step in zip(*parts)] == whole
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=SIZES, epoch=EPOCHS, data=st.data())
 def test_start_step_resumes_exactly(dataset, size, epoch, data):
     loader = dataset.loader("train", size, shuffle=True, seed=1, prefetch=0)
@@ -39,14 +39,14 @@ def test_start_step_resumes_exactly(dataset, size, epoch, data):
     assert _rows(loader, epoch, start) == _rows(loader, epoch)[start:]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=SIZES, epoch=EPOCHS, seed=st.integers(0, 9), fraction=st.floats(0.01, 1.0))
 def test_every_row_once_per_epoch(dataset, size, epoch, seed, fraction):
     loader = dataset.loader("train", size, shuffle=True, seed=seed, fraction=fraction, prefetch=0)
     assert sorted(chain.from_iterable(_rows(loader, epoch))) == list(range(loader.num_rows))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=SIZES, longest=st.integers(1, 9), slots=st.integers(1, 9))
 def test_content_and_masks_belong_to_the_row(dataset, size, longest, slots):
     loader = dataset.loader("train", size, shuffle=True, scalars=("jet_pt",), max_constituents=longest, prefetch=0)

@@ -166,7 +166,7 @@ def test_sampling_is_flat_over_many_epochs(jets):
     assert (np.abs(often - expected) < 1 + 1e-6).all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(size=st.integers(20, 400), epoch=st.integers(0, 5), world=st.integers(1, 4), data=st.data())
 def test_ranks_and_resumption(reweighted, size, epoch, world, data):
     dataset, reweighting = reweighted
@@ -177,7 +177,7 @@ def test_ranks_and_resumption(reweighted, size, epoch, world, data):
     assert [batch.rows.tolist() for batch in batches(dataset, reweighting, size, epoch, start)] == whole[start:]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     weights=st.lists(st.sampled_from([0.0, 1e-9, 0.3, 1.0, 7.5, 1e9]), min_size=1, max_size=60),
     seed=st.integers(0, 99),

@@ -7,7 +7,7 @@ from jetsweep.models import create_model
 from jetsweep.testing import check_irc_safety, on_four_vectors, toy_four_vectors
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), fraction=st.floats(0.05, 0.95))
 def test_efn_is_infrared_and_collinear_safe(seed, fraction):
     torch.manual_seed(seed)
