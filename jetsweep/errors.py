@@ -26,3 +26,7 @@ class SweepBusyError(JetsweepError):
 
 class TrackingError(JetsweepError):
     """The tracking server or its storage cannot be reached or written."""
+
+
+class MetricError(JetsweepError):
+    """A figure of merit cannot be computed from these scores or jets, or its settings make no sense."""

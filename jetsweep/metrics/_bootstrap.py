@@ -116,7 +116,7 @@ def rejections(sample: Sample, edges: Array, efficiency: float, replicas: int, s
     key = _key(sample)
     out = np.empty((1 + replicas, len(curves)))
     for i in range(1 + replicas):
-        copies = weight if i == 0 else weight * _copies(key, seed, i)
+        copies = weight if i == 0 else weight * poisson_copies(key, seed, i)
         out[i] = [curve.rejection(copies, efficiency) for curve in curves]
     return out
 
@@ -154,19 +154,31 @@ def _key(sample: Sample) -> Array:
     """One number per event and class."""
     event = sample.event.astype(np.uint64)
     family = np.uint64(0) if sample.family is None else sample.family.astype(np.uint64)
-    return _mixed(_mixed(event * np.uint64(2) + sample.is_signal.astype(np.uint64)) + family)
+    return mixed(mixed(event * np.uint64(2) + sample.is_signal.astype(np.uint64)) + family)
 
 
-def _copies(key: Array, seed: int, replica: int) -> Array:
-    """Poisson number of copies of every event in one replica, a function of its key alone."""
-    salt = _mixed(np.array([seed * 1_000_003 + replica], np.uint64))
-    uniform = _mixed(key + salt) / 2.0**64
+def poisson_copies(key: Array, seed: int, replica: int) -> Array:
+    """Poisson number of copies of every event in one replica, a function of its key (J,) alone."""
+    salt = mixed(np.array([seed * 1_000_003 + replica], np.uint64))
+    uniform = mixed(np.asarray(key).astype(np.uint64) + salt) / 2.0**64
     return np.searchsorted(_POISSON, uniform, side="right").astype(np.float64)
 
 
-def _mixed(x: Array) -> Array:
+def mixed(x: Array) -> Array:
     """Well-mixed 64 bits (splitmix64), the same on every machine."""
     x = np.asarray(x, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def spread(values_RK: Array) -> Array:
+    """Standard deviation over the replicas that could be measured, NaN if that is less than half of them."""
+    is_there = np.isfinite(values_RK)
+    count = is_there.sum(axis=0)
+    filled = np.where(is_there, values_RK, 0.0)
+    enough = count >= max(2, len(values_RK) / 2)
+    safe = np.maximum(count, 1)
+    mean = filled.sum(axis=0) / safe
+    variance = (np.where(is_there, values_RK - mean, 0.0) ** 2).sum(axis=0) / np.maximum(safe - 1, 1)
+    return np.where(enough, np.sqrt(variance), np.nan)

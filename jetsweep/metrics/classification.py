@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jetsweep.errors import MetricError
+
 Array = npt.NDArray[Any]
 
 
@@ -44,10 +46,10 @@ class RocCurve:
 
 def _check_scores(score: Array, is_signal: Array) -> None:
     if not np.isfinite(score).all():
-        raise ValueError(f"{int((~np.isfinite(score)).sum())} of {len(score)} scores are not finite")
+        raise MetricError(f"{int((~np.isfinite(score)).sum())} of {len(score)} scores are not finite")
     if is_signal.all() or not is_signal.any():
         found = "signal" if is_signal.any() else "background"
-        raise ValueError(f"a ROC curve needs signal and background jets; all {len(is_signal)} jets are {found}")
+        raise MetricError(f"a ROC curve needs signal and background jets; all {len(is_signal)} jets are {found}")
 
 
 def roc_curve(score: Array, is_signal: Array, weight: Array | None = None) -> RocCurve:
@@ -62,7 +64,7 @@ def roc_curve(score: Array, is_signal: Array, weight: Array | None = None) -> Ro
 
     Raises
     ------
-    ValueError
+    MetricError
         If a score is not finite, or only one class is present.
     """
     score, is_signal = np.asarray(score, dtype=np.float64), np.asarray(is_signal, dtype=bool)

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from jetsweep.metrics._bootstrap import Sample, rejections
+from jetsweep.metrics._bootstrap import Sample, rejections, spread
 from jetsweep.metrics.classification import Array
 
 NOMINAL = "nominal"
@@ -310,9 +310,9 @@ def measure(
     return Systematics(
         scheme,
         rejection_RK[0],
-        _spread(rejection_RK[1:]),
+        spread(rejection_RK[1:]),
         {name: x[0] for name, x in found.items()},
-        {name: _spread(x[1:]) for name, x in found.items()},
+        {name: spread(x[1:]) for name, x in found.items()},
         np.concatenate([[len(nominal.pt)], counts]),
         left_out,
         shared,
@@ -368,15 +368,3 @@ def _assembled(what: Measurement, samples: Mapping[str, Sample], scheme: Scheme)
     if len(own.pt) == 0:
         raise ValueError(f"the sample {what.sample!r} has no {what.replaces} jets")
     return own.joined(nominal.take(nominal.is_signal != is_signal))
-
-
-def _spread(values_RK: Array) -> Array:
-    """Standard deviation over the replicas that could be measured, NaN if that is less than half of them."""
-    is_there = np.isfinite(values_RK)
-    count = is_there.sum(axis=0)
-    filled = np.where(is_there, values_RK, 0.0)
-    enough = count >= max(2, len(values_RK) / 2)
-    safe = np.maximum(count, 1)
-    mean = filled.sum(axis=0) / safe
-    variance = (np.where(is_there, values_RK - mean, 0.0) ** 2).sum(axis=0) / np.maximum(safe - 1, 1)
-    return np.where(enough, np.sqrt(variance), np.nan)
