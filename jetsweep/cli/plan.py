@@ -129,6 +129,7 @@ def describe_data(experiment: Experiment, data_root: Path) -> tuple[dict[str, in
     from jetsweep.data.config import made_folder
     from jetsweep.data.dataset import open_dataset
     from jetsweep.data.sources._base import SOURCES
+    from jetsweep.data.sources._files import FileSource
     from jetsweep.data.sources._jets import SPLITS
 
     config = experiment.data
@@ -142,6 +143,8 @@ def describe_data(experiment: Experiment, data_root: Path) -> tuple[dict[str, in
         return jets, list(dataset.classes), f"{dataset.path}, {_listing(jets)}"
     assert config.source is not None
     source = SOURCES.get(config.source.name)(config.source)
+    if isinstance(source, FileSource) and source.is_downloaded:
+        return None, list(source.classes), f"{config.source.name}, to be downloaded; the number of jets is not known"
     if source.total is None:
         return None, list(source.classes), f"{config.source.name}, not made yet; the number of jets is not known"
     jets = {split: round(share * source.total) for split, share in SPLITS.items()}

@@ -90,7 +90,8 @@ class LGATr(nn.Module):
     def require_packages() -> Any:
         """Return the package lgatr; raise a `JetsweepError` where it is not installed."""
         try:
-            import lgatr
+            with torch.device("cpu"):  # it computes constants when it is imported, which may be where shapes are traced
+                import lgatr
         except ImportError as error:
             raise JetsweepError(
                 "model.name: lgatr needs the package lgatr, not installed: pip install 'jetsweep[lgatr]'"

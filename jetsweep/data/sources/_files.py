@@ -68,6 +68,11 @@ class FileSource(Source):
     plausible_pt: ClassVar[tuple[float, float] | None] = None
 
     @property
+    def is_downloaded(self) -> bool:
+        """Whether the published files are fetched, since none are given."""
+        return self.config.path is None and self.config.files is None
+
+    @property
     def unit_question(self) -> str:
         """What to ask where the jets' pT is not plausible."""
         return "is the unit GeV?"
