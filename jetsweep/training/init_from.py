@@ -159,7 +159,8 @@ def initialise(model: JetModel, config: InitConfig, model_config: ModelConfig, t
         given = source.weights[name].to(tensor.device, tensor.dtype)
         if name in heads:
             # an output may have several rows, which follow each other
-            own_C, given_C = tensor.unflatten(0, (num_outputs, -1)), given.unflatten(0, (len(source.outputs), -1))
+            own_C = tensor.view(num_outputs, -1, *tensor.shape[1:])
+            given_C = given.reshape(len(source.outputs), -1, *given.shape[1:])
             for row, source_row in rows.items():
                 own_C[row] = given_C[source_row]
         elif tensor.shape != given.shape:
