@@ -135,7 +135,7 @@ def _drive(
             highlight=False,
         )
         try:
-            with tracker, demanded(plan.bundles if plan.now is not None else []):
+            with tracker, demanded(plan.bundles if template.example.resources.autoscaler else []):
                 listeners = Listeners(Progress(console), tracker)
                 result = run_sweep(template, sweep_dir, data_root, listeners, concurrency=plan)
         except BaseException:

@@ -143,7 +143,7 @@ def describe_data(experiment: Experiment, data_root: Path) -> tuple[dict[str, in
         return jets, list(dataset.classes), f"{dataset.path}, {_listing(jets)}"
     assert config.source is not None
     source = SOURCES.get(config.source.name)(config.source)
-    if isinstance(source, FileSource) and source.is_downloaded:
+    if isinstance(source, FileSource) and source.must_download:
         return None, list(source.classes), f"{config.source.name}, to be downloaded; the number of jets is not known"
     if source.total is None:
         return None, list(source.classes), f"{config.source.name}, not made yet; the number of jets is not known"

@@ -84,7 +84,8 @@ def test_every_feature_set_can_be_stepped(load, features):
 
 
 @pytest.mark.parametrize("file", sorted(shipped_folder().glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_space_can_be_planned(file, tmp_path):
+def test_every_shipped_space_can_be_planned(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("JETSWEEP_DATA", str(tmp_path))  # nothing was downloaded there
     quick = ["-o", "training.batch_size=4", "-o", "data.max_constituents=16", "-o", "training.precision=fp32"]
     shown = plan(file, "--profile", "full", "--data", tmp_path, *quick)
     assert "50 configurations drawn, all valid" in shown

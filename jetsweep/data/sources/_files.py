@@ -68,9 +68,14 @@ class FileSource(Source):
     plausible_pt: ClassVar[tuple[float, float] | None] = None
 
     @property
-    def is_downloaded(self) -> bool:
-        """Whether the published files are fetched, since none are given."""
-        return self.config.path is None and self.config.files is None
+    def must_download(self) -> bool:
+        """Whether files have to be fetched first: none are given, and not all are here from an earlier time."""
+        if self.config.path is not None or self.config.files is not None:
+            return False
+        from jetsweep.data.download import download_folder
+
+        folder = download_folder() / self.config.name
+        return not all((folder / file.name).is_file() for file in self.published())
 
     @property
     def unit_question(self) -> str:
