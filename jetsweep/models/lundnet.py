@@ -64,7 +64,7 @@ class TreeConv(nn.Module):
         """
         own_ND = self.theta(x_ND)
         other_ND = self.phi(x_ND) - own_ND
-        other_N3D = other_ND[neighbour_N3.flatten()].view(*neighbour_N3.shape, other_ND.shape[1])
+        other_N3D = other_ND.index_select(0, neighbour_N3.flatten()).view(*neighbour_N3.shape, other_ND.shape[1])
         message_ED = torch.relu(self.norms[0](links.rows(own_ND[:, None] + other_N3D), links.row_mask))
         message_ED = torch.relu(self.norms[1](self.linear(message_ED), links.row_mask))
         mean_ND = links.padded(message_ED).sum(dim=1) / links.mask_BP.sum(dim=1, keepdim=True).clamp(min=1)

@@ -76,7 +76,7 @@ class EdgeConv(nn.Module):
         assert isinstance(first_weight, Tensor)
         weight_a, weight_b = first_weight.chunk(2, dim=1)
         own_ND, other_ND = x_ND @ (weight_a - weight_b).T, x_ND @ weight_b.T
-        other_NKD = other_ND[neighbour_NK.flatten()].view(num_rows, num_near, other_ND.shape[1])
+        other_NKD = other_ND.index_select(0, neighbour_NK.flatten()).view(num_rows, num_near, other_ND.shape[1])
         if is_near_NK is not None:
             other_NKD = torch.where(is_near_NK[..., None], other_NKD, 0.0)
         edge_ED = torch.relu(self.norms[0](edges.rows(own_ND[:, None] + other_NKD), edges.row_mask))
