@@ -234,10 +234,15 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
 
 def _reweightings(template: ExperimentTemplate, dataset: Dataset) -> dict[str, None]:
     """A sentence for every way in which the space's experiments reweight; what it takes is kept for the trials."""
-    from jetsweep.training.loaders import fit_reweighting
+    from jetsweep.tasks import build_task
+    from jetsweep.training.loaders import fit_reweightings
 
-    fitted = (fit_reweighting(experiment.trial_spec(), dataset) for experiment in template.examples)
-    return dict.fromkeys(made.sentence() for made in fitted if made is not None)
+    sentences: dict[str, None] = {}
+    for experiment in template.examples:
+        spec = experiment.trial_spec()
+        fitted = fit_reweightings(spec, build_task(spec.task, dataset.classes), dataset)
+        sentences |= dict.fromkeys(made.sentence() for made in fitted.values())
+    return sentences
 
 
 def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], ...]]:

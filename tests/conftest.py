@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("jetsweep")  # a machine may be slow
+settings.register_profile("jetsweep", deadline=None)  # a machine may be slow
 settings.load_profile("jetsweep")
 
 

@@ -160,9 +160,12 @@ def gather_ragged(
     group: str,
     columns: Sequence[str],
     longest: int | None,
-    matrices: Matrices,
+    matrices: Matrices | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values (N, F) float32 and offsets (B + 1,) int64 of the leading `longest` entries of each row."""
+    """Values (N, F) float32 and offsets (B + 1,) int64 of the leading `longest` entries of each row.
+
+    Without `matrices` the entries of these rows alone are read: for rows that are few in each block.
+    """
     pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for block, rows in parts:
         offsets = block.offsets(group)
@@ -170,6 +173,21 @@ def gather_ragged(
         count = (offsets[rows + 1] - offsets[rows]).astype(np.int64)
         if longest is not None:
             count = np.minimum(count, longest)
-        pieces.append((matrices.of(block, group, tuple(columns)), low, count))
+        if matrices is None:
+            pieces.append(_entries(block, group, columns, low, count))
+        else:
+            pieces.append((matrices.of(block, group, tuple(columns)), low, count))
     lengths = np.concatenate([np.zeros(1, np.int64), *(count for _, _, count in pieces)])
     return gather_rows(pieces, len(columns)), np.cumsum(lengths)
+
+
+def _entries(
+    block: Block, group: str, columns: Sequence[str], low_R: np.ndarray, count_R: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Entries of a few rows side by side, (N, F), and where those of each row begin, and their number."""
+    start_R = np.cumsum(count_R) - count_R
+    place_N = np.arange(int(count_R.sum())) + np.repeat(low_R - start_R, count_R) + int(block.offsets(group)[0])
+    matrix_NF = np.empty((len(place_N), len(columns)), np.float32)
+    for i, name in enumerate(columns):
+        matrix_NF[:, i] = block.child(group, name)[place_N]
+    return matrix_NF, start_R, count_R

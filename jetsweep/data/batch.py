@@ -51,6 +51,15 @@ class Ragged:
         """Copy into page-locked host memory."""
         return replace(self, values=self.values.pin_memory(), offsets=self.offsets.pin_memory())
 
+    def take(self, index: Tensor) -> Ragged:
+        """Rows in another order, or some of them; `index` has shape (R,), int64."""
+        assert self.parent is None, "rows of a group inside another follow that group"
+        lengths_R = self.lengths[index]
+        offsets = torch.cat([lengths_R.new_zeros(1), lengths_R.cumsum(0)])
+        shift_R = self.offsets[index] - offsets[:-1]
+        place_N = torch.arange(int(offsets[-1]), device=index.device) + shift_R.repeat_interleave(lengths_R)
+        return replace(self, values=self.values[place_N], offsets=offsets)
+
     def pad(self, length: int) -> tuple[Tensor, Tensor]:
         """Spread into `length` slots; entries beyond are cut, empty slots are 0.
 
@@ -103,6 +112,16 @@ class Batch:
 
     def __len__(self) -> int:
         return self.size
+
+    def take(self, index: Tensor) -> Batch:
+        """Rows in another order, or some of them; `index` has shape (R,), int64."""
+        return Batch(
+            {name: group.take(index) for name, group in self.groups.items()},
+            {name: x[index] for name, x in self.scalars.items()},
+            {name: x[index] for name, x in self.targets.items()},
+            None if self.weight is None else self.weight[index],
+            self.rows[index],
+        )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Move ragged data; nothing is padded on the way."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from jetsweep.data.reweight import ReweightConfig, Reweighting
+    from jetsweep.data.selection import SelectedRows, Selection
 
 
 def open_dataset(path: str | Path) -> Dataset:
@@ -148,6 +149,7 @@ class Dataset:
         prefetch: int = 2,
         pin_memory: bool = False,
         reweighting: Reweighting | None = None,
+        selection: Selection | None = None,
     ) -> Loader:
         """Batches of a split; see `Loader`.
 
@@ -163,12 +165,14 @@ class Dataset:
         fraction : float, in (0, 1]
             Leading share of the split.
         reweighting : Reweighting, optional
-            Of the same split and share, see `reweighting`.
+            Of the same split, share and selection, see `reweighting`.
+        selection : Selection, optional
+            Classes whose jets are read; all jets without it.
 
         Raises
         ------
         DataError
-            If a column does not exist, or the split is empty.
+            If a column or a class does not exist, or there are no jets, or too few for a contamination.
         """
         self._check_filled(split)
         wanted = {**({"constituents": constituents} if constituents else {}), **(groups or {})}
@@ -195,16 +199,30 @@ class Dataset:
             prefetch=prefetch,
             pin_memory=pin_memory,
             reweighting=reweighting,
+            selected=self.selected(selection, split, fraction=fraction),
         )
 
     def reweighting(
-        self, config: ReweightConfig, split: str = "train", *, fraction: float = 1.0, use_weights: bool = True
+        self,
+        config: ReweightConfig,
+        split: str = "train",
+        *,
+        fraction: float = 1.0,
+        use_weights: bool = True,
+        selection: Selection | None = None,
     ) -> Reweighting:
-        """What `config` makes of the leading share of a split; see `jetsweep.data.reweight.Reweighting`."""
+        """What `config` makes of (the selected jets of) a split's leading share; see `jetsweep.data.reweight`."""
         from jetsweep.data.reweight import Reweighting
 
         self._check_filled(split)
-        return Reweighting(self, config, split, self._leading(split, fraction), use_weights)
+        return Reweighting(self, config, split, self._leading(split, fraction), use_weights, selection)
+
+    def selected(self, selection: Selection | None, split: str, *, fraction: float = 1.0) -> SelectedRows | None:
+        """The rows that `selection` takes of the leading share of a split; None where it is None."""
+        from jetsweep.data.selection import SelectedRows
+
+        self._check_filled(split)
+        return None if selection is None else SelectedRows(self, selection, split, self._leading(split, fraction))
 
     def _leading(self, split: str, fraction: float) -> int:
         return max(1, round(fraction * self.num_rows(split)))

@@ -16,10 +16,11 @@ import torch
 from jetsweep.data._shards import Matrices, SplitReader, gather_ragged
 from jetsweep.data.batch import Batch, Ragged
 from jetsweep.data.derived import DERIVED_GROUPS
-from jetsweep.data.order import WINDOW_BLOCKS, EpochOrder, ResampledOrder
+from jetsweep.data.order import WINDOW_BLOCKS, EpochOrder, ResampledOrder, SelectedOrder
 
 if TYPE_CHECKING:
     from jetsweep.data.reweight import Reweighting
+    from jetsweep.data.selection import SelectedRows
 
 Extra = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
@@ -48,6 +49,8 @@ class Loader:
         Leading rows that are used.
     reweighting : Reweighting, optional
         Of the same rows: multiplies the weights, or draws rows in proportion to what would be their weights.
+    selected : SelectedRows, optional
+        Which of the leading rows are read; all without it.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Loader:
         prefetch: int = 2,
         pin_memory: bool = False,
         reweighting: Reweighting | None = None,
+        selected: SelectedRows | None = None,
     ) -> None:
         self.reader, self.batch_size = reader, batch_size
         self.groups, self.scalars, self.extra = dict(groups), scalars, extra
@@ -81,7 +85,9 @@ class Loader:
         self.max_constituents = max_constituents
         leading = reader.num_rows if num_rows is None else min(num_rows, reader.num_rows)
         self._edges = np.append(reader.starts[reader.starts < leading], leading)
-        self.reweighting = reweighting
+        self.reweighting, self.selected = reweighting, selected
+        if selected is not None:
+            leading = selected.num_rows
         self._resamples = reweighting is not None and reweighting.method == "sample"
         self.num_rows = reweighting.num_draws if reweighting is not None and self._resamples else leading
         self.prefetch, self.pin_memory = prefetch, pin_memory
@@ -92,6 +98,9 @@ class Loader:
 
     def order(self, epoch: int) -> EpochOrder:
         """Row numbers in the order of the epoch, made as far as they are asked for."""
+        if self.selected is not None and not self._resamples:
+            counts, of_block = self.selected.counts, self.selected.of_block
+            return SelectedOrder(self._edges, self.seed, epoch, self.shuffle, counts=counts, rows_of_block=of_block)
         if self.reweighting is None or not self._resamples:
             return EpochOrder(self._edges, self.seed, epoch, self.shuffle)
         return ResampledOrder(
@@ -112,28 +121,30 @@ class Loader:
             for step in steps:
                 yield self._batch(order, step)
             return
-        yield from _in_thread((partial(self._batch, order, step) for step in steps), self.prefetch)
+        yield from in_thread((partial(self._batch, order, step) for step in steps), self.prefetch)
 
     def _batch(self, order: EpochOrder, step: int) -> Batch:
-        rows = order.rows(step * self.batch_size, (step + 1) * self.batch_size)
-        low, high = (len(rows) * r // self.world_size for r in (self.rank, self.rank + 1))
-        # ascending rows: every block is visited once
-        rows = np.sort(rows)[low:high]
-        batch = self.read(rows)
+        rows, mine = self.rows_of_step(order, step)
+        batch = self.read(rows[mine])
         return batch.pin_memory() if self.pin_memory else batch
 
-    def read(self, rows: np.ndarray) -> Batch:
-        """Rows (ascending) as a batch."""
+    def rows_of_step(self, order: EpochOrder, step: int) -> tuple[np.ndarray, slice]:
+        """Rows of a global batch, ascending so that every block is visited once, and which of them are this rank's."""
+        rows = np.sort(order.rows(step * self.batch_size, (step + 1) * self.batch_size))
+        low, high = (len(rows) * r // self.world_size for r in (self.rank, self.rank + 1))
+        return rows, slice(low, high)
+
+    def read(self, rows: np.ndarray, scattered: bool = False) -> Batch:
+        """Rows (ascending) as a batch; of `scattered` ones, few of each block, no more is touched than themselves."""
+        matrices = None if scattered else self._matrices
         parts = self.reader.split_by_block(rows)
         groups = {}
         for name, columns in self.groups.items():
-            values, offsets = gather_ragged(parts, name, columns, self.max_constituents, self._matrices)
+            values, offsets = gather_ragged(parts, name, columns, self.max_constituents, matrices)
             groups[name] = Ragged(torch.from_numpy(values), torch.from_numpy(offsets), tuple(columns))
         for name in self.derived_groups:
             group = DERIVED_GROUPS[name]
-            p4 = gather_ragged(
-                parts, "constituents", ("px", "py", "pz", "energy"), self.max_constituents, self._matrices
-            )
+            p4 = gather_ragged(parts, "constituents", ("px", "py", "pz", "energy"), self.max_constituents, matrices)
             values, offsets = group.make(*p4)
             groups[name] = Ragged(torch.from_numpy(values), torch.from_numpy(offsets), group.columns)
 
@@ -152,7 +163,7 @@ class Loader:
         return Batch(groups, scalars, targets, weight, torch.from_numpy(rows.astype(np.int64)))
 
 
-def _in_thread(makers: Iterator[Callable[[], Batch]], depth: int) -> Iterator[Batch]:
+def in_thread(makers: Iterator[Callable[[], Batch]], depth: int) -> Iterator[Batch]:
     """Run `makers` ahead in a thread; its exception is raised here, and closing early ends it."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()

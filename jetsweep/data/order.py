@@ -1,4 +1,4 @@
-"""Row numbers of an epoch as a pure function of (seed, epoch), window by window: every row once, or resampled."""
+"""Row numbers of an epoch as a pure function of (seed, epoch), window by window: every row, some rows, or resampled."""
 
 # Shapes: R rows of a block.
 
@@ -25,11 +25,11 @@ class EpochOrder:
 
     def __init__(self, edges: np.ndarray, seed: int, epoch: int, shuffle: bool) -> None:
         self.edges, self.seed, self.epoch, self.shuffle = edges, seed, epoch, shuffle
-        blocks = np.arange(len(edges) - 1)
+        counts = self._counts()
+        blocks = np.flatnonzero(counts)
         if shuffle:
             blocks = np.random.default_rng([seed, epoch]).permutation(blocks)
         self.windows = np.array_split(blocks, -(-len(blocks) // WINDOW_BLOCKS))
-        counts = self._counts()
         self.starts = np.cumsum([0, *(int(counts[window].sum()) for window in self.windows)])
         self._made: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
@@ -56,6 +56,39 @@ class EpochOrder:
 
     def _rows_of_block(self, block: int) -> np.ndarray:
         return np.arange(self.edges[block], self.edges[block + 1])
+
+
+class SelectedOrder(EpochOrder):
+    """Some rows of each record batch, once in every epoch.
+
+    Parameters
+    ----------
+    edges, seed, epoch, shuffle
+        As for `EpochOrder`.
+    counts : array, shape (blocks,)
+        How many rows of each block are taken.
+    rows_of_block : callable
+        Takes a block's number, gives these rows in ascending order.
+    """
+
+    def __init__(
+        self,
+        edges: np.ndarray,
+        seed: int,
+        epoch: int,
+        shuffle: bool,
+        *,
+        counts: np.ndarray,
+        rows_of_block: Callable[[int], np.ndarray],
+    ) -> None:
+        self._taken, self._take = counts, rows_of_block
+        super().__init__(edges, seed, epoch, shuffle)
+
+    def _counts(self) -> np.ndarray:
+        return self._taken
+
+    def _rows_of_block(self, block: int) -> np.ndarray:
+        return self._take(block)
 
 
 class ResampledOrder(EpochOrder):

@@ -9,20 +9,30 @@ what `class_weights` says. Factors are made from the training split and used in 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import pyarrow.fs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
-from jetsweep.data.derived import DerivedColumns, derivable, is_writable, save_atomically
+from jetsweep.data.columns import ScalarColumns, hint, resolve
+from jetsweep.data.derived import is_writable, save_atomically
+from jetsweep.data.selection import SelectedRows, Selection
 from jetsweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -78,7 +88,11 @@ class ReweightConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    to: str = Field("flat", description="flat, or the class whose distribution the others take on.")
+    to: str | tuple[str, ...] = Field(
+        "flat",
+        description="flat, or the class whose distribution the others take on; of several classes that of all their "
+        "jets together.",
+    )
     variables: dict[str, Annotated[Axis, BeforeValidator(_axis, json_schema_input_type=tuple[float, ...] | Axis)]] = (
         Field(
             min_length=1,
@@ -97,6 +111,11 @@ class ReweightConfig(BaseModel):
         lt=100.0,
         description="Bins with less than this percentile of a class's bins are raised no further than those, so that "
         "few jets do not stand for many; nearly empty bins are not counted among them.",
+    )
+    max_factor: PositiveFloat | None = Field(
+        None,
+        description="A bin's jets count at most this many times as much as the mean jet of their class, before classes "
+        "are brought to their sums of weights.",
     )
     class_weights: dict[str, NonNegativeFloat] = Field(
         {}, description="Sum of weights of a class relative to the others; 1 where not named, 0 leaves it out."
@@ -124,6 +143,8 @@ class Reweighting:
         Leading rows that are used.
     use_weights : bool
         Multiply the factors by the stored weights, where there are any.
+    selection : Selection, optional
+        Classes whose jets are reweighted; those of `ReweightConfig.to` need not be among them.
 
     Attributes
     ----------
@@ -141,16 +162,29 @@ class Reweighting:
     """
 
     def __init__(
-        self, dataset: Dataset, config: ReweightConfig, split: str, num_rows: int, use_weights: bool = True
+        self,
+        dataset: Dataset,
+        config: ReweightConfig,
+        split: str,
+        num_rows: int,
+        use_weights: bool = True,
+        selection: Selection | None = None,
     ) -> None:
         self._dataset, self.config, self.method, self._split = dataset, config, config.method, split
         self._reader, self._num_rows = dataset.reader(split), num_rows
         self._is_weighted = use_weights and "weight" in dataset.manifest.scalars
+        self._reference = (config.to,) if isinstance(config.to, str) else config.to
         self._check_classes()
-        self._names = self._resolved(config.variables)
+        self.selection, self._ends_C = selection, np.full(len(dataset.classes), num_rows)
+        self.num_selected = num_rows
+        if selection is not None:
+            selected = SelectedRows(dataset, selection, split, num_rows)
+            self._ends_C, self.num_selected = selected.ends, selected.num_rows
+        self._names = resolve(dataset, config.variables, "data.reweight.variables")
         self._edges = [axis.to_array() for axis in config.variables.values()]
-        derived = tuple(name for name in self._names if name not in dataset.manifest.scalars)
-        self._derived = DerivedColumns(dataset, split, derived) if derived else None
+        self._columns = ScalarColumns(
+            dataset, split, [*self._names, "label", *(["weight"] if self._is_weighted else [])]
+        )
         found = self._kept() or self._computed()
         self._jets_CK, self._content_CK, self._squares_CK, self._outside_C = (found[part] for part in _SUMS)
         self.factors, self.sums = found["factors"], found["sums"]
@@ -159,7 +193,8 @@ class Reweighting:
     def of_rows(self, rows_R: np.ndarray) -> np.ndarray:
         """New weights of ascending rows, shape (R,), float64; 0 outside the bins."""
         label_R, bin_R, weight_R = self._read(rows_R)
-        return np.where(bin_R < 0, 0.0, weight_R * self.factors[label_R, bin_R])
+        is_used_R = (bin_R >= 0) & (rows_R < self._ends_C[label_R])
+        return np.where(is_used_R, weight_R * self.factors[label_R, bin_R], 0.0)
 
     def of_block(self, block: int) -> np.ndarray:
         """New weights of the used rows of a record batch, shape (R,), float64."""
@@ -182,12 +217,13 @@ class Reweighting:
                 "effective": round(float(total_C[c] ** 2 / squares_C[c]), 1) if squares_C[c] else 0.0,
             }
             for c, name in enumerate(self._dataset.classes)
+            if self._ends_C[c]
         }
         return {
             **self.config.model_dump(mode="json"),
             "variables": {name: edges.tolist() for name, edges in zip(self._names, self._edges)},
             "stored_weights": self._is_weighted,
-            "jets": self._num_rows,
+            "jets": self.num_selected,
             "classes": classes,
         }
 
@@ -199,47 +235,27 @@ class Reweighting:
         what = {"outside": "outside the bins", "unmatched": "without jets to match"}
         why = " and ".join(f"{number:,} {what[key]}" for key, number in rest.items() if number) or "none"
         return (
-            f"data.reweight ({self.method}, to {self.config.to}): {self.num_draws:,} of {self._num_rows:,} training "
+            f"data.reweight ({self.method}, to {self._target}): {self.num_draws:,} of {self.num_selected:,} training "
             f"jets are used, left out: {why}; they are worth as many as {worth} of equal weight"
         )
+
+    @property
+    def _target(self) -> str:
+        return " and ".join(self._reference)
 
     def _error(self, message: str, key: str = "") -> DataError:
         return DataError(f"{self._dataset.path}: data.reweight{'.' + key if key else ''}: {message}")
 
     def _check_classes(self) -> None:
         named = [("class_weights", name) for name in self.config.class_weights]
-        for key, name in [("to", self.config.to)] * (self.config.to != "flat") + named:
+        for key, name in [("to", name) for name in self._reference if self.config.to != "flat"] + named:
             if name not in self._dataset.classes:
                 known = (*(("flat",) if key == "to" else ()), *self._dataset.classes)
-                raise self._error(f"expected one of {', '.join(known)}, found {name!r}{_hint(name, known)}", key)
-
-    def _resolved(self, variables: Iterable[str]) -> list[str]:
-        """Scalar columns that are meant: `pt` is `jet_pt` where there is no other."""
-        names = []
-        for name in variables:
-            stored = self._dataset.manifest.scalars
-            found = next((x for x in (name, f"jet_{name}") if x in stored or derivable(x)), None)
-            if found is None:
-                hint = _hint(name, stored)
-                raise self._error(
-                    f"expected scalars of the dataset, {', '.join(stored)}; found {name!r}{hint}", "variables"
-                )
-            if found in names:
-                raise self._error(f"expected each variable once, found {found} again", "variables")
-            names.append(found)
-        return names
-
-    def _columns(self, rows_R: np.ndarray) -> dict[str, np.ndarray]:
-        """Variables, `label` and `weight` of ascending rows."""
-        stored = [name for name in self._names if name in self._dataset.manifest.scalars]
-        wanted = dict.fromkeys((*stored, "label", *(["weight"] if self._is_weighted else [])))
-        parts = self._reader.split_by_block(rows_R)
-        columns = {name: np.concatenate([b.scalar(name)[x] for b, x in parts] or [np.zeros(0)]) for name in wanted}
-        return columns | (self._derived.read(rows_R) if self._derived is not None else {})
+                raise self._error(f"expected one of {', '.join(known)}, found {name!r}{hint(name, known)}", key)
 
     def _read(self, rows_R: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Class, bin (-1 outside) and stored weight of ascending rows."""
-        columns = self._columns(rows_R)
+        columns = self._columns.read(rows_R)
         bin_R, inside_R = np.zeros(len(rows_R), np.int64), np.ones(len(rows_R), bool)
         for name, edges in zip(self._names, self._edges):
             place_R = np.searchsorted(edges, columns[name], side="right") - 1  # NaN ends up behind the last edge
@@ -255,7 +271,7 @@ class Reweighting:
         if not isinstance(self._dataset.filesystem, pyarrow.fs.LocalFileSystem):
             return None
         config = self.config.model_dump(mode="json", exclude={"method"})
-        key = [1, self._dataset.digest, self._split, self._num_rows, self._is_weighted, config]
+        key = [2, self._dataset.digest, self._split, self._num_rows, self._is_weighted, config, self._ends_C.tolist()]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
         return Path(self._dataset.folder, "derived", "reweight", f"{digest[:16]}.npz")
 
@@ -283,11 +299,18 @@ class Reweighting:
         """Jets of positive weight, sums of weights and of their squares (C, K), jets outside (C,); all weights."""
         num_classes, num_bins = len(self._dataset.classes), math.prod(len(edges) - 1 for edges in self._edges)
         sums = [np.zeros(num_classes * num_bins) for _ in range(3)]
+        seen_C = self._ends_C.copy()
+        for name in self._reference if self.config.to != "flat" else ():  # its jets are counted, if not used
+            label = self._dataset.classes.index(name)
+            seen_C[label] = seen_C[label] or self._num_rows
         outside_C, total, num_negative = np.zeros(num_classes, np.int64), 0.0, 0
         for start in range(0, self._num_rows, _ROWS_AT_ONCE):
-            label_R, bin_R, weight_R = self._read(np.arange(start, min(start + _ROWS_AT_ONCE, self._num_rows)))
+            rows_R = np.arange(start, min(start + _ROWS_AT_ONCE, self._num_rows))
+            label_R, bin_R, weight_R = self._read(rows_R)
+            is_seen_R = rows_R < seen_C[label_R]
+            rows_R, label_R, bin_R, weight_R = (x[is_seen_R] for x in (rows_R, label_R, bin_R, weight_R))
             num_negative += int((~(weight_R >= 0)).sum())
-            total += float(weight_R.sum())
+            total += float(weight_R[rows_R < self._ends_C[label_R]].sum())
             inside_R = bin_R >= 0
             place_R, inside_weight_R = (label_R * num_bins + bin_R)[inside_R], weight_R[inside_R]
             for power, into in enumerate(sums):
@@ -297,7 +320,7 @@ class Reweighting:
         if num_negative:
             raise self._error(f"expected weights of 0 and above, {num_negative:,} training jets have others")
         if not total > 0:
-            raise self._error(f"the weights of all {self._num_rows:,} training jets are 0, expected some above")
+            raise self._error(f"the weights of all {self.num_selected:,} training jets are 0, expected some above")
         jets_CK, content_CK, squares_CK = (x.reshape(num_classes, num_bins) for x in sums)
         return {"jets": jets_CK, "content": content_CK, "squares": squares_CK, "outside": outside_C}, total
 
@@ -305,21 +328,25 @@ class Reweighting:
         classes, is_flat = self._dataset.classes, self.config.to == "flat"
         if not content_CK.any():
             raise self._error(
-                f"none of the {self._num_rows:,} training jets is inside the bins of {', '.join(self._names)}"
+                f"none of the {self.num_selected:,} training jets is inside the bins of {', '.join(self._names)}"
                 + self._seen()
             )
-        share_C = np.array([self.config.class_weights.get(name, 1.0) for name in classes])
+        share_C = np.array([self.config.class_weights.get(name, 1.0) for name in classes]) * (self._ends_C > 0)
         if not share_C.any():
             raise self._error("expected a class with a weight above 0, found none", "class_weights")
-        target_K = np.ones(content_CK.shape[1]) if is_flat else content_CK[classes.index(self.config.to)]
+        reference = [] if is_flat else [classes.index(name) for name in self._reference]
+        target_K = np.ones(content_CK.shape[1]) if is_flat else content_CK[reference].sum(axis=0)
         ratio_CK = np.divide(target_K, content_CK, out=np.zeros_like(content_CK), where=content_CK > 0)
         for ratio_K, content_K in zip(ratio_CK, content_CK):
             if self.config.percentile and ratio_K.any():
                 np.minimum(ratio_K, self._ceiling(ratio_K, content_K), out=ratio_K)
+            if self.config.max_factor is not None and ratio_K.any():
+                mean = (ratio_K * content_K).sum() / content_K[ratio_K > 0].sum()
+                np.minimum(ratio_K, self.config.max_factor * mean, out=ratio_K)
         sum_C = (ratio_CK * content_CK).sum(axis=1)
         for name, share, reached, content_K in zip(classes, share_C, sum_C, content_CK):
             if share and not reached:
-                where = f"in the bins of {self.config.to}" if content_K.any() else "inside the bins"
+                where = f"in the bins of {self._target}" if content_K.any() else "inside the bins"
                 raise self._error(
                     f"class {name!r} has no training jets (of positive weight) {where}; class_weights: {{{name}: 0}} "
                     "would leave it out"
@@ -336,11 +363,6 @@ class Reweighting:
 
     def _seen(self) -> str:
         """The range of each variable among leading jets, for the message that all are outside."""
-        columns = self._columns(np.arange(min(self._num_rows, _ROWS_AT_ONCE)))
+        columns = self._columns.read(np.arange(min(self._num_rows, _ROWS_AT_ONCE)))
         ranges = [f"{name} is {np.min(columns[name]):g} to {np.max(columns[name]):g}" for name in self._names]
         return f" ({', '.join(ranges)})"
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, [*known, *(x.removeprefix("jet_") for x in known)], n=1)
-    return f", did you mean {close[0]!r}?" if close else ""

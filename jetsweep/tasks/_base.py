@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
+from jetsweep.data.pairing import PairingConfig
+from jetsweep.data.reweight import ReweightConfig
+from jetsweep.data.selection import Selection
 from jetsweep.errors import DataError, JetsweepError
 from jetsweep.registry import Registry
 
@@ -49,6 +53,44 @@ class Phase:
     name: str = "main"
     parameters: Callable[[str], bool] = field(default=lambda name: True)
     every: int = 1
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where the jets of one data stream come from.
+
+    Parameters
+    ----------
+    split : str
+    selection : Selection, optional
+        Classes that are read; all without it.
+    ratio : float
+        Jets of this stream for each jet of `main`; a batch has ``round(ratio * batch_size)`` of them.
+    pairing : PairingConfig, optional
+        Draw partners of the jets of `main`; without it the stream has an order of its own. See
+        `jetsweep.data.pairing.PairedLoader` for which jet is whose partner; a `ratio` above 1 must then be an integer.
+    reweight : ReweightConfig, optional
+        Of this stream's jets, e.g. to the spectrum of the background.
+
+    Raises
+    ------
+    DataError
+        If the ratio is not possible, or jets would be both paired and reweighted.
+    """
+
+    split: str = "train"
+    selection: Selection | None = None
+    ratio: float = 1.0
+    pairing: PairingConfig | None = None
+    reweight: ReweightConfig | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.ratio) and self.ratio > 0):
+            raise DataError(f"ratio of a stream: expected a number above 0, found {self.ratio}")
+        if self.pairing is not None and self.ratio > 1 and self.ratio != round(self.ratio):
+            raise DataError(f"ratio of a paired stream: expected at most 1 or an integer, found {self.ratio:g}")
+        if self.pairing is not None and self.reweight is not None:
+            raise DataError("a stream is either paired, which gives it the spectrum of main, or reweighted, found both")
 
 
 class Evaluator(ABC):
@@ -90,6 +132,10 @@ class Task(ABC):
 
     @abstractmethod
     def __init__(self, config: Any, classes: Sequence[str]) -> None: ...
+
+    def stream(self, name: str) -> Stream:
+        """Where a stream's jets come from: those of `main` from the split `train`, others from that of their name."""
+        return Stream("train" if name == "main" else name)
 
     @abstractmethod
     def num_outputs(self, binary_output: str) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetsweep.data.reweight import REWEIGHTING
+from jetsweep.data.selection import STREAMS
 from jetsweep.tracking.journal import read_samples
 from jetsweep.tracking.lineage import dataset_inputs
 from jetsweep.tracking.record import LINEAGE, PACKAGES, SweepRecord, read_lineage
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 RUN_STATUS: dict[str, str] = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED", "STOPPED": "KILLED"}
 SWEEP_RUN_STATUS: dict[str, str] = {"FINISHED": "FINISHED", "STOPPED": "KILLED", "FAILED": "FAILED", "KILLED": "KILLED"}
 
-TRIAL_FILES = ("experiment.json", PARAMS, OUTCOME, "result.json", "history.jsonl", REWEIGHTING)
+TRIAL_FILES = ("experiment.json", PARAMS, OUTCOME, "result.json", "history.jsonl", REWEIGHTING, STREAMS)
 SWEEP_FILES = ("experiment.yaml", "experiment.json", PACKAGES)
 
 ERROR_FILE = "error.txt"

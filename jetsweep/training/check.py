@@ -23,11 +23,15 @@ def check_data(spec: TrialSpec, dataset: Dataset) -> None:
             f"{dataset.path}: jets of {dataset.manifest.source} are trained with their weights only, expected "
             f"task.use_weights: true, found {getattr(spec.task, 'use_weights', 'a task without weights')}"
         )
-    wanted = {"train" if stream == "main" else stream for stream in task.streams} | {"val"}
+    streams = [task.stream(name) for name in task.streams]
+    wanted = {stream.split for stream in streams} | {"val"}
     for split in sorted(wanted | ({"test"} & set(dataset.splits))):
         num_jets, counts = dataset.num_rows(split), dataset.class_counts(split)
         try:
             task.check_split(split, num_jets, counts)
         except DataError as error:
             raise DataError(f"{dataset.path}: {error}") from error
+    for stream in streams:
+        if stream.selection is not None:
+            stream.selection.check_classes(dataset)
     require_variations(task, dataset)

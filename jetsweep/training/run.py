@@ -16,7 +16,6 @@ import torch
 
 from jetsweep.data.config import prepare
 from jetsweep.data.dataset import Dataset
-from jetsweep.data.reweight import REWEIGHTING
 from jetsweep.errors import JetsweepError
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import Task, build_task
@@ -33,7 +32,7 @@ from jetsweep.training.checkpoint import (
 from jetsweep.training.config import TrialSpec
 from jetsweep.training.evaluate import Batches, evaluate
 from jetsweep.training.init_from import initialise
-from jetsweep.training.loaders import fit_reweighting, make_loader, training_loaders
+from jetsweep.training.loaders import fit_reweightings, make_loader, records, statistics_loader, training_loaders
 from jetsweep.training.loop import TrainingLoop
 from jetsweep.training.memory import as_small_as, out_of_memory, release
 from jetsweep.training.optimizers import freeze
@@ -171,7 +170,8 @@ def _train(
     require_variations(task, dataset)
     resumed = world.from_first(world.is_first and (workdir / "checkpoints" / "last").exists())
     model = _build_model(used, task, dataset, world, fresh=not resumed)
-    reweighting = _first_then_others(world, lambda: fit_reweighting(spec, dataset))
+    reweightings = _first_then_others(world, lambda: fit_reweightings(spec, task, dataset))
+    train_loaders = training_loaders(used, task, model, dataset, world, reweightings)
 
     def loader(split: str) -> Batches:
         return make_loader(used, task, model, dataset, world, split)
@@ -179,7 +179,7 @@ def _train(
     loop = TrainingLoop(
         model,
         task,
-        training_loaders(used, task, model, dataset, world, reweighting),
+        train_loaders,
         loader("val"),
         used,
         workdir,
@@ -191,10 +191,8 @@ def _train(
     )
     if world.is_first:
         loop.disk.write(lambda: write_file(workdir / "experiment.json", spec.model_dump_json(indent=2).encode()))
-        if reweighting is not None:
-            _log.info(reweighting.sentence())
-            record = json.dumps(reweighting.record(), indent=1).encode()
-            loop.disk.write(lambda: write_file(workdir / REWEIGHTING, record))
+        for name, content in records(task, train_loaders).items():
+            loop.disk.write(lambda name=name, content=content: write_file(workdir / name, content))  # type: ignore[misc]
         (workdir / "result.json").unlink(missing_ok=True)  # the result of fewer epochs is no result of these
     error: str | None = None
     test: dict[str, float] = {}
@@ -308,7 +306,7 @@ def _build_model(spec: TrialSpec, task: Task, dataset: Dataset, world: World, fr
     if fresh and spec.training.init_from is not None:
         fitted = initialise(model, spec.training.init_from, spec.model, task).has_statistics
     if world.is_first and model.preprocessing.needs_statistics and not fitted:
-        model.preprocessing.fit(make_loader(spec, task, model, dataset, World.alone("cpu"), "train").batches(0))
+        model.preprocessing.fit(statistics_loader(spec, task, model, dataset).batches(0))
     model.to(world.device)
     world.broadcast_module(model)
     freeze(model, spec.training.lr_factors)

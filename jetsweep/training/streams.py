@@ -53,6 +53,8 @@ def open_streams(loaders: Mapping[str, Batches], batch_size: int, accumulate: in
     streams = {}
     for name, loader in loaders.items():
         micro = batch_size // accumulate
+        if name != "main":  # of a batch size of its own, by its ratio to the main stream
+            micro = getattr(loader, "batch_size", micro)
         if min(micro, loader.num_rows) < world.size:
             raise JetsweepError(
                 f"training stream {name!r}: expected at least {world.size} jets (one per worker) in each micro-batch, "

@@ -7,9 +7,10 @@ import torch
 
 from jetsweep.data.config import prepare
 from jetsweep.errors import DataError
+from jetsweep.tasks import build_task
 from jetsweep.training import TrialSpec, train
 from jetsweep.training.checkpoint import read_weights
-from jetsweep.training.loaders import fit_reweighting
+from jetsweep.training.loaders import fit_reweightings
 
 VARIABLES = {"pt": {"bins": 3, "range": [500, 800]}, "mass": [0, 60, 400]}
 
@@ -61,8 +62,9 @@ def test_weights_that_the_task_does_not_use_are_refused(make_reweighted, data_ro
     spec = make_reweighted(task={"use_weights": False}, reweight={"method": "weight"})
     dataset = prepare(spec.data, data_root)
     with pytest.raises(DataError, match=r"data\.reweight\.method: weight expects task\.use_weights: true, found false"):
-        fit_reweighting(spec, dataset)
-    assert fit_reweighting(make_reweighted(task={"use_weights": False}), dataset) is not None
+        fit_reweightings(spec, build_task(spec.task, dataset.classes), dataset)
+    allowed = make_reweighted(task={"use_weights": False})
+    assert list(fit_reweightings(allowed, build_task(allowed.task, dataset.classes), dataset)) == ["main"]
 
 
 def test_a_mistake_reaches_every_rank_before_training(make_reweighted, data_root, tmp_path):
