@@ -226,9 +226,10 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
     for sentence in _reweightings(template, dataset):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     for constituents, scalars, groups in _wanted_columns(template):
-        for split in dataset.splits:
-            dataset.require_columns(constituents, scalars, dict.fromkeys(groups, ()))
-            dataset.ensure_derived(split, scalars)
+        for part in (dataset, *([dataset.outliers] if dataset.outliers is not None else [])):
+            for split in part.splits:
+                part.require_columns(constituents, scalars, dict.fromkeys(groups, ()))
+                part.ensure_derived(split, scalars)
     return dataset
 
 

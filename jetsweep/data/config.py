@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from filelock import FileLock
 from pydantic import (
@@ -51,8 +51,8 @@ def _source_options(value: Any) -> Any:
 AnySource = Annotated[SerializeAsAny[SourceOptions], BeforeValidator(_source_options)]
 
 
-class DataConfig(BaseModel):
-    """Section `data` of an experiment."""
+class DatasetConfig(BaseModel):
+    """Where a dataset comes from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,18 +60,26 @@ class DataConfig(BaseModel):
         None, description="Source that the dataset is made from, unless it is there already."
     )
     path: str | None = Field(None, description="Folder of a dataset made before.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.source is None) == (self.path is None):
+            found = "both" if self.source else "neither"
+            raise ValueError(f"expected either `source` or `path`, found {found}")
+        return self
+
+
+class DataConfig(DatasetConfig):
+    """Section `data` of an experiment."""
+
     max_constituents: PositiveInt = Field(128, description="Leading constituents of each jet that the network sees.")
     train_fraction: float = Field(1.0, gt=0.0, le=1.0, description="Leading share of the training split that is used.")
     reweight: ReweightConfig | None = Field(
         None, description="Make the training jets flat in jet scalars, or like those of a reference class."
     )
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> DataConfig:
-        if (self.source is None) == (self.path is None):
-            found = "both" if self.source else "neither"
-            raise ValueError(f"expected either `source` or `path`, found {found}")
-        return self
+    outliers: DatasetConfig | None = Field(
+        None, description="A second dataset, of whose split `train` tasks take outliers to train on."
+    )
 
 
 def prepare(config: DataConfig, root: Path, progress: Callable[[int, int | None], None] | None = None) -> Dataset:
@@ -90,6 +98,13 @@ def prepare(config: DataConfig, root: Path, progress: Callable[[int, int | None]
     DataError
         If the dataset cannot be opened or made.
     """
+    dataset = _prepared(config, root, progress)
+    if config.outliers is not None:
+        dataset.outliers = _prepared(config.outliers, root, progress)
+    return dataset
+
+
+def _prepared(config: DatasetConfig, root: Path, progress: Callable[[int, int | None], None] | None) -> Dataset:
     from jetsweep.data.dataset import open_dataset
     from jetsweep.data.make import make_dataset
 

@@ -44,7 +44,14 @@ class Dataset:
     ----------
     path : str or Path
         Folder or URI.
+
+    Attributes
+    ----------
+    outliers : Dataset or None
+        A second dataset of the same experiment, `data.outliers`.
     """
+
+    outliers: Dataset | None = None
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
@@ -175,6 +182,8 @@ class Dataset:
             If a column or a class does not exist, or there are no jets, or too few for a contamination.
         """
         self._check_filled(split)
+        if reweighting is not None and reweighting.selection != selection:
+            raise DataError(f"{self.path}: the reweighting is of {reweighting.selection}, the loader of {selection}")
         wanted = {**({"constituents": constituents} if constituents else {}), **(groups or {})}
         self.require_columns(constituents, scalars, groups)
         derived_groups = tuple(name for name in groups or {} if self._is_derived_group(name))

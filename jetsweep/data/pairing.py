@@ -38,15 +38,14 @@ class PairingConfig(BaseModel):
     by: tuple[str, ...] = Field(
         ("mass",), min_length=1, description="Jet scalars in which partners are alike, with or without `jet_`."
     )
-    window: tuple[Width, ...] = Field(
-        (), validate_default=True, description="Full width of the window in each of them, GeV; 10 if not given."
-    )
+    window: tuple[Width, ...] = Field((), description="Full width of the window in each of them, GeV; 10 if not given.")
 
     @model_validator(mode="before")
     @classmethod
     def _ten_each(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("window") is None:
-            return {**values, "window": (10.0,) * len(values.get("by", ("mass",)))}
+        by = values.get("by", ("mass",)) if isinstance(values, dict) else None
+        if isinstance(by, list | tuple) and values.get("window") is None:
+            return {**values, "window": (10.0,) * len(by)}
         return values
 
     @model_validator(mode="after")
@@ -97,6 +96,7 @@ class PairedLoader:
         self.batch_size = self._num_partners(main.batch_size)
         self.num_steps = main.num_steps
         self.num_rows = self._num_partners(main.num_rows)
+        self._check_ranks(min(main.batch_size, main.num_rows))
         rows = outliers.order(0).rows(0, outliers.num_rows)
         values = outlier_values.table(rows)
         finite = np.isfinite(values).all(axis=1)
@@ -104,7 +104,7 @@ class PairedLoader:
         if not len(values):
             raise DataError(f"pairing: no outlier has finite {', '.join(main_values.names)}")
         self._windows = Windows(values, np.array(config.window))
-        self._looked_at(values)
+        self._look(values)
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Partners of this rank's jets in the main stream's batches from `start_step` on."""
@@ -150,7 +150,17 @@ class PairedLoader:
         num = self._num_partners(jets)
         return (2 * np.arange(num) + 1) * jets // (2 * num), np.zeros(num, np.int64)
 
-    def _looked_at(self, values_ND: np.ndarray) -> None:
+    def _check_ranks(self, jets: int) -> None:
+        size = self.main.world_size
+        place_P = self._places(jets)[0] if self._num_partners(jets) else np.zeros(0, np.int64)
+        first = np.searchsorted(place_P, [jets * rank // size for rank in range(size + 1)])
+        if not np.diff(first).all():
+            raise DataError(
+                f"pairing: a ratio of {self.ratio:g} to {jets} jets of a micro-batch gives {len(place_P)} partners, "
+                f"expected some for each of {size} workers"
+            )
+
+    def _look(self, values_ND: np.ndarray) -> None:
         """Pair leading jets once: how often windows grow, and whether they have to grow without end."""
         rows = np.unique(self.main.order(0).rows(0, min(self.main.num_rows, _JETS_LOOKED_AT)))
         around_BD = self._main_values.table(rows)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -70,7 +70,9 @@ class Stream:
         Draw partners of the jets of `main`; without it the stream has an order of its own. See
         `jetsweep.data.pairing.PairedLoader` for which jet is whose partner; a `ratio` above 1 must then be an integer.
     reweight : ReweightConfig, optional
-        Of this stream's jets, e.g. to the spectrum of the background.
+        Of this stream's jets, e.g. to the spectrum of the background (a class of the same dataset).
+    dataset : str
+        Read the experiment's dataset, or that of `data.outliers`, whose labels count its own classes.
 
     Raises
     ------
@@ -83,6 +85,7 @@ class Stream:
     ratio: float = 1.0
     pairing: PairingConfig | None = None
     reweight: ReweightConfig | None = None
+    dataset: Literal["main", "outliers"] = "main"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.ratio) and self.ratio > 0):

@@ -6,6 +6,7 @@ from jetsweep.data.dataset import Dataset
 from jetsweep.errors import DataError
 from jetsweep.tasks._base import build_task
 from jetsweep.training.config import TrialSpec
+from jetsweep.training.loaders import check_stream, dataset_of
 from jetsweep.training.systematics import require_variations
 
 
@@ -24,14 +25,13 @@ def check_data(spec: TrialSpec, dataset: Dataset) -> None:
             f"task.use_weights: true, found {getattr(spec.task, 'use_weights', 'a task without weights')}"
         )
     streams = [task.stream(name) for name in task.streams]
-    wanted = {stream.split for stream in streams} | {"val"}
+    for name, stream in zip(task.streams, streams):
+        check_stream(spec, name, stream, dataset_of(stream, dataset))
+    wanted = {stream.split for stream in streams if stream.dataset == "main"} | {"val"}
     for split in sorted(wanted | ({"test"} & set(dataset.splits))):
         num_jets, counts = dataset.num_rows(split), dataset.class_counts(split)
         try:
             task.check_split(split, num_jets, counts)
         except DataError as error:
             raise DataError(f"{dataset.path}: {error}") from error
-    for stream in streams:
-        if stream.selection is not None:
-            stream.selection.check_classes(dataset)
     require_variations(task, dataset)

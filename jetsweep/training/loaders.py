@@ -11,12 +11,12 @@ from typing import Any
 from jetsweep.data.columns import ScalarColumns, resolve
 from jetsweep.data.dataset import Dataset
 from jetsweep.data.loader import Loader
-from jetsweep.data.pairing import PairedLoader
+from jetsweep.data.pairing import PairedLoader, PairingConfig
 from jetsweep.data.reweight import REWEIGHTING, Reweighting
 from jetsweep.data.selection import STREAMS, Selection
 from jetsweep.errors import DataError
 from jetsweep.models._jet_model import JetModel
-from jetsweep.tasks._base import Task
+from jetsweep.tasks._base import Stream, Task
 from jetsweep.training.config import TrialSpec
 from jetsweep.training.evaluate import Batches
 from jetsweep.training.world import World
@@ -47,7 +47,7 @@ def fit_reweightings(spec: TrialSpec, task: Task, dataset: Dataset) -> dict[str,
                 f"{key}.method: weight expects task.use_weights: true, found "
                 f"{json.dumps(getattr(spec.task, 'use_weights', 'a task without weights'))}; sample needs no weights"
             )
-        fitted[name] = dataset.reweighting(
+        fitted[name] = dataset_of(stream, dataset).reweighting(
             config,
             stream.split,
             fraction=_fraction(spec, stream.split),
@@ -120,27 +120,16 @@ def training_loaders(
     reweightings, loaders = reweightings or {}, dict[str, Loader | PairedLoader]()
     for name in sorted(task.streams, key=lambda name: name != "main"):
         stream = task.stream(name)
-        if stream.split not in dataset.splits:
-            raise DataError(
-                f"{dataset.path}: task {spec.task.name!r} needs the split {stream.split!r}, found "
-                f"{sorted(dataset.splits)}"
-            )
-        num_jets = round(stream.ratio * spec.training.batch_size) // spec.training.accumulate
-        if name == "main" and (stream.ratio != 1 or stream.pairing is not None):
-            raise DataError("stream 'main': expected a ratio of 1 and no pairing, others are measured by it")
-        if name != "main" and num_jets < world.size:
-            raise DataError(
-                f"stream {name!r}: a ratio of {stream.ratio:g} to {spec.training.batch_size} jets gives {num_jets} in "
-                f"each of {spec.training.accumulate} micro-batches, expected at least {world.size} (one per worker)"
-            )
+        source = dataset_of(stream, dataset)
+        check_stream(spec, name, stream, source)
         loader = make_loader(
             spec,
             task,
             model,
-            dataset,
+            source,
             world,
             stream.split,
-            num_jets,
+            _jets_per_micro_batch(spec, name, stream, world),
             training=True,
             reweighting=reweightings.get(name),
             selection=stream.selection,
@@ -151,24 +140,75 @@ def training_loaders(
         else:
             main = loaders["main"]
             assert isinstance(main, Loader)
-            names = resolve(dataset, stream.pairing.by, "pairing.by")
-            of_main, of_outliers = (
-                ScalarColumns(dataset, split, names) for split in (task.stream("main").split, stream.split)
-            )
+            of_main = _values(stream.pairing, dataset, task.stream("main").split)
+            of_outliers = _values(stream.pairing, source, stream.split)
             loaders[name] = PairedLoader(stream.pairing, main, loader, of_main, of_outliers, stream.ratio)
     return loaders
 
 
-def records(task: Task, loaders: Mapping[str, Loader | PairedLoader]) -> dict[str, bytes]:
+def dataset_of(stream: Stream, dataset: Dataset) -> Dataset:
+    """The dataset that a stream reads: that of the experiment, or its `data.outliers`.
+
+    Raises
+    ------
+    DataError
+        If there are no such outliers.
+    """
+    if stream.dataset == "main":
+        return dataset
+    if dataset.outliers is None:
+        raise DataError("data.outliers: the task reads outliers from a second dataset, found none in the experiment")
+    return dataset.outliers
+
+
+def check_stream(spec: TrialSpec, name: str, stream: Stream, dataset: Dataset) -> None:
+    """Refuse a stream that cannot be made of this dataset, or must not be.
+
+    Raises
+    ------
+    DataError
+    """
+    if stream.split not in dataset.splits:
+        raise DataError(
+            f"{dataset.path}: task {spec.task.name!r} needs the split {stream.split!r}, found {sorted(dataset.splits)}"
+        )
+    if stream.split in ("val", "test"):
+        raise DataError(f"stream {name!r}: expected a split for training, found {stream.split!r}")
+    if name == "main" and (stream.ratio != 1 or stream.pairing is not None or stream.dataset != "main"):
+        raise DataError("stream 'main': expected no ratio, pairing or dataset of its own, others are measured by it")
+    dataset.selected(stream.selection, stream.split, fraction=_fraction(spec, stream.split))
+
+
+def _jets_per_micro_batch(spec: TrialSpec, name: str, stream: Stream, world: World) -> int:
+    batch_size, accumulate = spec.training.batch_size, spec.training.accumulate
+    jets = round(stream.ratio * batch_size) // accumulate
+    if name != "main" and jets < world.size:
+        raise DataError(
+            f"stream {name!r}: a ratio of {stream.ratio:g} to {batch_size} jets gives {jets} in each of {accumulate} "
+            f"micro-batches, expected at least {world.size} (one per worker)"
+        )
+    return jets
+
+
+def _values(pairing: PairingConfig, dataset: Dataset, split: str) -> ScalarColumns:
+    return ScalarColumns(dataset, split, resolve(dataset, pairing.by, "pairing.by"))
+
+
+def records(task: Task, dataset: Dataset, loaders: Mapping[str, Loader | PairedLoader]) -> dict[str, bytes]:
     """Files that say in a trial's folder what its jets are, by name; what a person should know of them is logged."""
     files, streams = {}, {}
     for name, loader in loaders.items():
         stream = task.stream(name)
-        told: dict[str, Any] = {"split": stream.split, "batch_size": loader.batch_size, "jets": loader.num_rows}
+        source = loader.outliers if isinstance(loader, PairedLoader) else loader
+        told: dict[str, Any] = {
+            "dataset": dataset_of(stream, dataset).digest,
+            "split": stream.split,
+            "batch_size": loader.batch_size,
+            "jets": loader.num_rows,
+        }
         if isinstance(loader, PairedLoader):
             told["pairing"] = loader.record()
             _log.info("stream %s: %s", name, loader.sentence())
-        source = loader.outliers if isinstance(loader, PairedLoader) else loader
         if source.selected is not None:
             told |= {"selection": str(stream.selection), "classes": source.selected.by_class}
         if source.reweighting is not None:

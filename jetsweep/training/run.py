@@ -191,7 +191,7 @@ def _train(
     )
     if world.is_first:
         loop.disk.write(lambda: write_file(workdir / "experiment.json", spec.model_dump_json(indent=2).encode()))
-        for name, content in records(task, train_loaders).items():
+        for name, content in records(task, dataset, train_loaders).items():
             loop.disk.write(lambda name=name, content=content: write_file(workdir / name, content))  # type: ignore[misc]
         (workdir / "result.json").unlink(missing_ok=True)  # the result of fewer epochs is no result of these
     error: str | None = None
