@@ -58,7 +58,7 @@ def evaluate(
 
     checkpoint = best_checkpoint(model)
     loaded = load_checkpoint(checkpoint)
-    dataset = open_dataset(data) if data is not None else prepare(loaded.spec.data, data_root)
+    dataset = open_dataset(data) if data is not None else prepare(loaded.spec.data.without_outliers(), data_root)
     scheme = scheme_of(dataset) if systematics else None
     splits = [split, *(varied_splits(dataset, scheme, split).values() if scheme is not None else ())]
     check_shards(dataset, splits)

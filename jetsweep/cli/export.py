@@ -49,7 +49,7 @@ def export(
     require_packages()
     checkpoint = best_checkpoint(model)
     loaded = load_checkpoint(checkpoint)
-    dataset = open_dataset(data) if data is not None else prepare(loaded.spec.data, data_root)
+    dataset = open_dataset(data) if data is not None else prepare(loaded.spec.data.without_outliers(), data_root)
     check_shards(dataset, [split] if split else None)
     exported = export_onnx(
         loaded, dataset, to, split=split, num_jets=jets, tolerance=tolerance, about={"version": __version__}

@@ -81,6 +81,10 @@ class DataConfig(DatasetConfig):
         None, description="A second dataset, of whose split `train` tasks take outliers to train on."
     )
 
+    def without_outliers(self) -> DataConfig:
+        """What a trained model is applied to."""
+        return self.model_copy(update={"outliers": None})
+
 
 def prepare(config: DataConfig, root: Path, progress: Callable[[int, int | None], None] | None = None) -> Dataset:
     """Open the dataset of an experiment; make it below `root` unless it is there.
