@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 
 _CELLS = 64
 """Cells of the first variable that a window may overlap; wider ones are searched point by point."""
 _TRIES = 16
 """Candidates that are tried, before those inside a window are counted."""
+_FEW = 64
+"""So many candidates are counted at once. Neither number may depend on other windows: ranks see different ones."""
 
 
 class Windows:
@@ -28,14 +32,16 @@ class Windows:
 
     def __init__(self, points_ND: np.ndarray, width_D: np.ndarray) -> None:
         self._width_D, self._num = width_D, len(points_ND)
-        self._low, last_N = float(points_ND[:, 0].min()), points_ND[:, -1]
-        self._last_N = np.sort(last_N)
+        self._low = float(points_ND[:, 0].min())
+        by_last_N = np.argsort(points_ND[:, -1], kind="stable")
+        self._last_N = points_ND[by_last_N, -1]
         is_grid = points_ND.shape[1] > 1
-        cell_N = self._cell(points_ND[:, 0]) if is_grid else np.zeros(self._num, np.int64)
+        cell_N = self._cell(points_ND[by_last_N, 0]) if is_grid else np.zeros(self._num, np.int64)
         self._num_cells = int(cell_N.max()) + 1
-        key_N = cell_N * (self._num + 1) + np.searchsorted(self._last_N, last_N)
-        self._order_N = np.argsort(key_N, kind="stable")
-        self._key_N, self._points_ND = key_N[self._order_N], points_ND[self._order_N]
+        by_cell_N = np.argsort(cell_N, kind="stable")
+        self._key_N = cell_N[by_cell_N] * (self._num + 1) + by_cell_N
+        self._order_N = by_last_N[by_cell_N]
+        self._points_ND = points_ND[self._order_N]
 
     def draw(self, around_BD: np.ndarray, state_BK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Draw points, all of those inside with the same probability, from the smallest window that holds any.
@@ -82,14 +88,19 @@ class Windows:
         half_D, drawn_RK = self.width(level) / 2, np.full(state_RK.shape, -1)
         row_P, column_P = np.nonzero(np.broadcast_to(up_to_RC[:, -1:] > 0, state_RK.shape))
         state_P = state_RK[row_P, column_P]
+        is_few_P = up_to_RC[row_P, -1] <= _FEW
+        few = row_P[is_few_P], column_P[is_few_P], state_P[is_few_P]
+        row_P, column_P, state_P = row_P[~is_few_P], column_P[~is_few_P], state_P[~is_few_P]
         for _ in range(_TRIES):  # about every second candidate is inside, so looking at all of them would be a waste
+            if not len(row_P):
+                break
             nth_P = (uniform(state_P) * up_to_RC[row_P, -1]).astype(np.int64)
             cell_P = (nth_P[:, None] >= up_to_RC[row_P]).sum(axis=1)
             point_P = end_RC[row_P, cell_P] - up_to_RC[row_P, cell_P] + nth_P
             hit_P = (np.abs(self._points_ND[point_P] - around_RD[row_P]) <= half_D).all(axis=1)
             drawn_RK[row_P[hit_P], column_P[hit_P]] = point_P[hit_P]
             row_P, column_P, state_P = row_P[~hit_P], column_P[~hit_P], mixed(state_P[~hit_P])
-        for row, column, state in zip(row_P, column_P, state_P):
+        for row, column, state in chain(zip(*few), zip(row_P, column_P, state_P)):
             points = np.concatenate([np.arange(low, end) for low, end in zip(first_RC[row], end_RC[row])])
             points = points[(np.abs(self._points_ND[points] - around_RD[row]) <= half_D).all(axis=1)]
             if len(points):

@@ -55,9 +55,9 @@ def rows_of(loader, epoch=0, start=0):
     return [batch.rows.tolist() for batch in loader.batches(epoch, start)]
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
-    size=st.integers(12, 200),
+    size=st.integers(30, 200),
     epoch=st.integers(0, 3),
     ratio=st.sampled_from([0.2, 0.5, 1.0, 3.0]),
     world=st.integers(1, 2),
