@@ -5,13 +5,18 @@ from jetsweep.data.config import DataConfig, SourceOptions, prepare
 from jetsweep.data.dataset import Dataset, open_dataset
 from jetsweep.data.loader import Loader
 from jetsweep.data.make import make_dataset
+from jetsweep.data.pairing import PairedLoader, PairingConfig
+from jetsweep.data.selection import Selection
 
 __all__ = [
     "Batch",
     "DataConfig",
     "Dataset",
     "Loader",
+    "PairedLoader",
+    "PairingConfig",
     "Ragged",
+    "Selection",
     "SourceOptions",
     "make_dataset",
     "open_dataset",

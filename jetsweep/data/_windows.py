@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 
-_CELLS = 64
+_CELLS = 512
 """Cells of the first variable that a window may overlap; wider ones are searched point by point."""
 _TRIES = 16
 """Candidates that are tried, before those inside a window are counted."""

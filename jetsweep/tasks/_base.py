@@ -59,6 +59,10 @@ class Phase:
 class Stream:
     """Where the jets of one data stream come from.
 
+    The loop adds up the losses of ranks and micro-batches in proportion to their jets of `main`. Of another stream the
+    parts may hold one jet more or less than their share: a sum over its jets, divided by ``ratio * len(main)``, adds up
+    exactly; a mean does so only where batches divide evenly.
+
     Parameters
     ----------
     split : str

@@ -172,7 +172,7 @@ def check_stream(spec: TrialSpec, name: str, stream: Stream, dataset: Dataset) -
         raise DataError(
             f"{dataset.path}: task {spec.task.name!r} needs the split {stream.split!r}, found {sorted(dataset.splits)}"
         )
-    if stream.split in ("val", "test"):
+    if stream.split in ("val", "test") or "/" in stream.split:  # varied samples are of one of these
         raise DataError(f"stream {name!r}: expected a split for training, found {stream.split!r}")
     if name == "main" and (stream.ratio != 1 or stream.pairing is not None or stream.dataset != "main"):
         raise DataError("stream 'main': expected no ratio, pairing or dataset of its own, others are measured by it")

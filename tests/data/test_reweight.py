@@ -14,6 +14,7 @@ from jetsweep.data import open_dataset
 from jetsweep.data.derived import DerivedColumns
 from jetsweep.data.order import EpochOrder, ResampledOrder
 from jetsweep.data.reweight import ReweightConfig, Reweighting
+from jetsweep.data.selection import Selection
 from jetsweep.errors import DataError, ExperimentError
 from jetsweep.experiment import load_experiment
 
@@ -263,6 +264,57 @@ def test_the_record_counts_every_jet(jets):
     assert record["variables"]["jet_pt"] == [500, 600, 700, 800, 900]
     outside = (~inside(columns)).sum()
     assert f"left out: {outside:,} outside the bins" in reweighting.sentence()
+
+
+@pytest.mark.parametrize("method", ["sample", "weight"])
+def test_selected_jets_take_on_the_spectrum_of_a_class_that_is_not_read(jets, method):
+    dataset, columns = jets
+    tops = Selection(("top",))
+    config = ReweightConfig.model_validate({"variables": AXES, "to": "qcd", "method": method})
+    reweighting = dataset.reweighting(config, selection=tops)
+    parts = chain(*(batches(dataset, reweighting, epoch=epoch, selection=tops) for epoch in range(4)))
+    pairs = [(b.rows.numpy(), np.ones(len(b)) if b.weight is None else b.weight.numpy()) for b in parts]
+    rows, weight = (np.concatenate(x) for x in zip(*pairs))
+    assert (columns["label"][rows] == 1).all()
+    found = histograms(columns, rows, weight)[1]
+    wanted = histograms(columns, np.arange(900), columns["weight"])[0] * (found > 0)
+    np.testing.assert_allclose(found / found.sum(), wanted / wanted.sum(), atol=1e-4 if method == "weight" else 0.02)
+    (of_top,) = reweighting.record()["classes"].values()
+    assert sum(of_top[key] for key in ("used", "outside", "unmatched")) == (columns["label"] == 1).sum()
+    if method == "weight":  # the mean weight of selected jets stays what it was
+        np.testing.assert_allclose(weight.mean(), columns["weight"][columns["label"] == 1].mean(), rtol=1e-4)
+    with pytest.raises(DataError, match=r"the reweighting is of top, the loader of None"):
+        batches(dataset, reweighting)
+
+
+def test_jets_mixed_in_are_reweighted_and_no_others_of_their_class(jets):
+    dataset, columns = jets
+    mixed = Selection(("qcd",), (("top", 0.2),))
+    few = np.flatnonzero(columns["label"] == 1)[: round(0.2 * (columns["label"] == 0).sum())]
+    reweighting = dataset.reweighting(ReweightConfig.model_validate({"variables": AXES}), selection=mixed)
+    drawn = np.concatenate([batch.rows for batch in batches(dataset, reweighting, selection=mixed)])
+    tops = drawn[columns["label"][drawn] == 1]
+    assert set(tops) <= set(few[inside(columns)[few]])
+    assert len(tops) / len(drawn) == pytest.approx(0.5, abs=0.02)  # classes have the same sum of weights
+
+
+def test_several_classes_together_are_the_reference(jets):
+    dataset, columns = jets
+    qcd, top = histograms(columns, *weighted(dataset, to=["qcd", "top"]))
+    wanted = sum(histograms(columns, np.arange(900), columns["weight"]))
+    for found in (qcd, top):
+        np.testing.assert_allclose(found / found.sum(), wanted / wanted.sum(), rtol=1e-4)
+
+
+def test_no_jet_counts_more_than_the_largest_factor(jets):
+    dataset, columns = jets
+    content = histograms(columns, np.arange(900), columns["weight"])[0]
+    mean = content.mean()  # of the flat factors mean / content over all jets is 1
+    for largest, highest in ((None, mean / content.min()), (1.5, 1.5)):
+        _, weight = weighted(dataset, max_factor=largest)
+        used = (columns["label"] == 0) & (weight > 0)
+        factor = weight[used] / columns["weight"][used]
+        assert factor.max() / factor.min() == pytest.approx(highest / (mean / content.max()), rel=1e-3)
 
 
 MISTAKES = {

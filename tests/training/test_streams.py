@@ -27,7 +27,7 @@ QCD, TOP = Selection(("qcd",)), Selection(("top",))
 OUTLIERS = {
     "plain": Stream("train", TOP, ratio=0.5),
     "paired": Stream("train", TOP, pairing=PairingConfig(by=("mass", "pt"), window=(60.0, 40.0))),
-    "spread": Stream("train", TOP, ratio=0.25, pairing=PairingConfig(window=(60.0,))),
+    "spread": Stream("train", TOP, ratio=0.3, pairing=PairingConfig(window=(60.0,))),
     "reweighted": Stream("train", TOP, reweight=ReweightConfig(to="qcd", variables={"mass": (0, 176, 190, 500)})),
     "second": Stream("train", dataset="outliers"),
 }
@@ -52,7 +52,9 @@ class Exposure(Tagging):
         main, outliers = batches["main"], batches["outliers"]
         assert (main.targets["label"] == 0).all()
         assert len(outliers) > 0
-        parts = {"background": module(main).square().mean(), "outliers": (module(outliers) - 1).square().mean()}
+        per_outlier = (module(outliers) - 1).square()
+        share = self.stream("outliers").ratio * len(main)  # ranks have more or less than this
+        parts = {"background": module(main).square().mean(), "outliers": per_outlier.sum() / share}
         if "pair" in outliers.targets and len(main) == len(outliers):
             parts["pairs"] = torch.relu(module(main) - module(outliers) + 1).mean()
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
