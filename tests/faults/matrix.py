@@ -43,7 +43,7 @@ MARK = "JETSWEEP_FAULT_RUN"
 
 RUN_TIMEOUT_S = 900.0
 FREE_DISK_S = 20.0
-DISK = "16m"
+DISK = "64m"
 
 
 @dataclass
