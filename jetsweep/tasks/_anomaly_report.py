@@ -125,7 +125,7 @@ def _mass_section(jets: AnomalyJets) -> Section:
             lambda: jsd_figure({name: jets.scan(name) for name in jets.scores}),
         ),
         *(
-            make_part(f"mass-{name}", f"Cuts on {name}.", table=lambda name=name: _cuts_table(jets, name))  # type: ignore[misc]
+            make_part(f"mass-cuts-{name}", f"Cuts on {name}.", table=lambda name=name: _cuts_table(jets, name))  # type: ignore[misc]
             for name in names
         ),
     ]

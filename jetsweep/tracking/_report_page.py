@@ -32,7 +32,7 @@ figure{margin:1.2em 0}figcaption{color:#444;max-width:62em;margin-bottom:.4em}
 img{max-width:100%;height:auto}.left-out{color:#777;font-style:italic}.file{color:#888;font-size:.8em}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9em;font-variant-numeric:tabular-nums}
 th,td{padding:.3em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}th{background:#f4f4f4}td.text{text-align:left}
+th{background:#f4f4f4}.text{text-align:left}
 pre{background:#f6f6f6;padding:1em;overflow-x:auto}
 </style></head><body>
 <h1>{{ name }}</h1>
@@ -44,7 +44,8 @@ pre{background:#f6f6f6;padding:1em;overflow-x:auto}
 {%- for file in part.files %} <span class="file">{{ file }}</span>{% endfor %}</figcaption>
 {% if part.reason %}<p class="left-out">Left out: {{ part.reason }}.</p>
 {% elif part.image %}<img alt="{{ part.caption }}" src="data:image/png;base64,{{ part.image }}">
-{% else %}<div class="wide"><table><tr>{% for column in part.columns %}<th>{{ column }}</th>{% endfor %}</tr>
+{% else %}<div class="wide"><table><tr>
+{%- for column, is_text in part.columns %}<th{% if is_text %} class="text"{% endif %}>{{ column }}</th>{% endfor %}</tr>
 {% for row in part.rows %}<tr>{% for text, is_text in row %}<td{% if is_text %} class="text"{% endif %}>{{ text }}</td>
 {%- endfor %}</tr>
 {% endfor %}</table></div>
@@ -119,14 +120,17 @@ def _csv(table: Table) -> str:
     return stream.getvalue()
 
 
-def _cells(table: Table) -> tuple[list[str], list[list[tuple[str, bool]]]]:
-    """Columns and rows as they are shown, an uncertainty beside its number; with every cell whether it is text."""
-    columns = [name for name in table.columns if not name.endswith("_error")]
-    rows = []
-    for row in table.rows:
-        by_name = dict(zip(table.columns, row))
-        rows.append([(_shown(by_name, name), isinstance(by_name[name], str)) for name in columns])
-    return columns, rows
+_Aligned = list[tuple[str, bool]]
+"""Texts to show, each with whether its column holds text."""
+
+
+def _cells(table: Table) -> tuple[_Aligned, list[_Aligned]]:
+    """Columns and rows as they are shown, an uncertainty beside its number."""
+    by_name = [dict(zip(table.columns, row)) for row in table.rows]
+    names = [name for name in table.columns if not name.endswith("_error")]
+    is_text = [any(isinstance(row[name], str) for row in by_name) for name in names]
+    rows = [list(zip([_shown(row, name) for name in names], is_text)) for row in by_name]
+    return list(zip(names, is_text)), rows
 
 
 def _shown(row: Mapping[str, Cell], name: str) -> str:

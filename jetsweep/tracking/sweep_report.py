@@ -145,7 +145,7 @@ def _best_section(sweep: Sweep) -> Section:
     if not chosen:
         return Section(title, (), f"{_NONE_COMPLETE}.")
     shown = chosen[:_MAX_ROWS]
-    leaves = sorted({name for record in shown for name in record.params})
+    leaves = sorted({name for record in shown for name in record.params if name != "model"})
     metrics = sorted({name for record in shown for name in record.metrics if name.startswith(f"{SPLIT}/")})
     rows = tuple(
         (
