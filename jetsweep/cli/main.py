@@ -21,6 +21,7 @@ VERBS = {
     "stop": "Let a running sweep save its trials and end.",
     "status": "Say where sweeps stand.",
     "compare": "Print and write the comparison table of sweeps or runs.",
+    "report": "Write one HTML page about a sweep, with its figures and tables.",
     "sync": "Deliver sweeps to an MLflow store that was away or out of reach.",
     "evaluate": "Metrics and plots of a trained model on a dataset.",
     "predict": "Write the scores of a trained model beside the rows of a dataset.",

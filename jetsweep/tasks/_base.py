@@ -22,6 +22,8 @@ from jetsweep.registry import Registry
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from jetsweep.tasks._report import Section, SplitResults
+
 Gather = Callable[[np.ndarray], np.ndarray]
 """Concatenates an array over all ranks along its first axis, in rank order; the identity for one rank."""
 
@@ -193,6 +195,14 @@ class Task(ABC):
     def comparison_figures(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Figure]:
         """Plots that show several models on one split; `arrays` as for `figures`, by the model's label."""
         return {}
+
+    def report_sections(self, results: SplitResults) -> list[Section]:
+        """Sections of the report of a sweep: by default the figures of its best trial."""
+        from jetsweep.tasks._report import Part, Section
+
+        made = {**self.figures(results.best), **self.comparison_figures(results.compared)}
+        parts = tuple(Part(name, name.replace("-", " ").capitalize() + ".", figure) for name, figure in made.items())
+        return [Section(f"Best trial on {results.split}", parts, f"Figures of {results.label}.")]
 
     def predictions(self, outputs: Any) -> dict[str, Tensor]:
         """Columns of a prediction file, each of shape (B,), from a batch's outputs.

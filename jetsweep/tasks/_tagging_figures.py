@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jetsweep.metrics.classification import RocCurve
-from jetsweep.tasks._style import hep_figure
+from jetsweep.tasks._style import hep_figure, told_apart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_POINTS = 2000
-"""Of a curve, along each axis: more than a page can show, so few that a file does not grow with the test set."""
 
 
 def roc_figure(curves: Mapping[str, RocCurve]) -> Figure:
@@ -25,7 +22,7 @@ def roc_figure(curves: Mapping[str, RocCurve]) -> Figure:
     with hep_figure() as (figure, axes):
         for name, roc in curves.items():
             shown = np.flatnonzero((roc.background_above > 0) & (roc.signal_efficiency > 0.01))
-            shown = shown[_told_apart(roc.signal_efficiency[shown], roc.background_efficiency[shown])]
+            shown = shown[told_apart(roc.signal_efficiency[shown], roc.background_efficiency[shown])]
             x, eps_b = roc.signal_efficiency[shown], roc.background_efficiency[shown]
             relative = np.sqrt(np.clip(1.0 - eps_b, 0.0, None) / roc.background_above[shown])
             (line,) = axes.plot(x, 1.0 / eps_b, label=f"{name} (AUC {roc.area:.4f})")
@@ -47,15 +44,6 @@ def roc_figure(curves: Mapping[str, RocCurve]) -> Figure:
         axes.grid(which="major", alpha=0.3)
         axes.legend(frameon=False)
     return figure
-
-
-def _told_apart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Indices of the points of a rising curve that differ on a linear x-axis or on a logarithmic y-axis."""
-    if len(x) <= 2 * _POINTS:
-        return np.arange(len(x))
-    along_x = np.searchsorted(x, np.linspace(x[0], x[-1], _POINTS))
-    along_y = np.searchsorted(y, np.geomspace(y[0], y[-1], _POINTS))
-    return np.unique(np.concatenate([along_x, along_y]).clip(0, len(x) - 1))
 
 
 def score_figure(

@@ -21,6 +21,7 @@ from jetsweep.tasks._base import TASKS, Evaluator, Gather, Task, TaskConfig, Tas
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from jetsweep.tasks._report import Cell, Section, SplitResults, Table
 
 SYSTEMATIC = "systematic_uncertainty_at_"
 """Begins the name of a metric that is measured only where it is asked for."""
@@ -167,6 +168,36 @@ class Tagging(Task):
         from jetsweep.tasks._tagging_figures import roc_figure
 
         return {"roc-comparison": roc_figure({label: self._roc(of_model) for label, of_model in arrays.items()})}
+
+    def report_sections(self, results: SplitResults) -> list[Section]:
+        from jetsweep.tasks._report import Part, Section
+        from jetsweep.tasks._tagging_figures import roc_figure
+
+        shown = {results.label: results.best} | dict(results.compared)
+        figures = self.figures(results.best)
+        parts = (
+            Part(
+                "roc",
+                "Background rejection against signal efficiency; bands: binomial error.",
+                roc_figure({label: self._roc(arrays) for label, arrays in shown.items()}),
+            ),
+            Part("rejections", "Binomial errors; εS is the signal efficiency.", table=self._rejections(shown)),
+            Part("score", f"Distribution of the discriminant of {results.label}.", figures["score"]),
+        )
+        signal, background = self.classes[self.signal], self.classes[self.background]
+        return [Section("Tagging", parts, f"{signal} against {background}, {results.split} split.")]
+
+    def _rejections(self, shown: Mapping[str, Mapping[str, np.ndarray]]) -> Table:
+        from jetsweep.tasks._report import Table
+
+        names = [f"1/εB at εS = {efficiency:g}" for efficiency in self.config.efficiencies]
+        rows: list[tuple[Cell, ...]] = []
+        for label, arrays in shown.items():
+            roc = self._roc(arrays)
+            found = [metric.background_rejection(roc, efficiency)[:2] for efficiency in self.config.efficiencies]
+            rows.append((label, roc.area, *(x for pair in found for x in pair)))
+        columns = [x for name in names for x in (name, f"{name}_error")]
+        return Table(("trial", "AUC", *columns), tuple(rows))
 
     def _roc(self, arrays: Mapping[str, np.ndarray]) -> metric.RocCurve:
         """Signal against background; jets of further classes are left out."""

@@ -14,7 +14,7 @@ from jetsweep.data.reweight import REWEIGHTING
 from jetsweep.data.selection import STREAMS
 from jetsweep.tracking.journal import read_samples
 from jetsweep.tracking.lineage import dataset_inputs
-from jetsweep.tracking.record import LINEAGE, PACKAGES, SweepRecord, read_lineage
+from jetsweep.tracking.record import LINEAGE, PACKAGES, REPORT, SweepRecord, read_lineage
 from jetsweep.tracking.results import OUTCOME, PARAMS, read_history, read_json, read_trial, trial_folder, trial_folders
 from jetsweep.tracking.store import RUNNING, Point, RunStore, StoredRun, finite, leaves
 
@@ -98,7 +98,8 @@ class Mirror:
         wanted = _wanted(run, SWEEP_RUN_STATUS, outcome, close_as is None, close_as)
         files = [self.sweep_dir / name for name in SWEEP_FILES]
         tables = sorted([*self.sweep_dir.glob("compare.*"), *self.sweep_dir.glob("repeats.*")])
-        digest = _digest([*files, *tables, self.sweep_dir / OUTCOME], str(self.record.resumed))
+        report = _files_in(self.sweep_dir / REPORT)
+        digest = _digest([*files, *tables, *report, self.sweep_dir / OUTCOME], str(self.record.resumed))
         if _is_done(run, wanted, digest):
             return run.run_id
         self.store.reopen(run)
@@ -113,7 +114,8 @@ class Mirror:
         self.store.inputs(run, self._datasets)
         self.store.files(run, files)
         self.store.files(run, tables, "comparison")
-        self.store.files(run, _plots(self.sweep_dir), "plots")
+        self.store.files(run, _files_in(self.sweep_dir / "plots"), "plots")
+        self.store.files(run, report, REPORT)
         if "best_trial" in outcome:
             best = trial_folder(self.sweep_dir, outcome["best_trial"]) / "checkpoints" / "best"
             self.store.files(run, [best / "model.safetensors", best / "experiment.json"], "best_model")
@@ -222,7 +224,7 @@ class Mirror:
         self.store.write(run, points, params, tags | _outcome_tags(outcome, run) | {DELIVERED: digest})
         self.store.inputs(run, self._datasets)
         self.store.files(run, files)
-        self.store.files(run, _plots(folder), "plots")
+        self.store.files(run, _files_in(folder / "plots"), "plots")
         self.store.end(run, wanted, _changed_ms(folder / OUTCOME))
         run.forget_content()
         return delivered
@@ -374,8 +376,8 @@ def _outcome_tags(outcome: Mapping[str, Any], run: StoredRun) -> dict[str, str]:
     return tags
 
 
-def _plots(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "plots").glob("*") if path.is_file())
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.is_file())
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:

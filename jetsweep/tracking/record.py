@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 RECORD, LINEAGE, PACKAGES = "mlflow.json", "lineage.json", "packages.txt"
 
+REPORT = "report"
+"""Folder of a sweep with its report."""
+
 Place = dict[str, str]
 """Of a sweep in one store: `experiment_id` and `run_id`."""
 

@@ -83,7 +83,7 @@ class SweepState:
             told.append(self.best)
         if self.driver is None and not self.is_over:
             told.append(f"go on with: jetsweep resume {self.name}")
-        return f"{self.name}: {self._who}; {'; '.join(told)}"
+        return f"{self.name}: {self.who}; {'; '.join(told)}"
 
     @property
     def is_over(self) -> bool:
@@ -91,7 +91,8 @@ class SweepState:
         return self.driver is None and self.ended_as == "FINISHED"
 
     @property
-    def _who(self) -> str:
+    def who(self) -> str:
+        """Who runs it, or how it ended."""
         if self.driver is not None:
             return f"run by {self.driver}"
         return self.ended_as.lower() or "its driver died"
