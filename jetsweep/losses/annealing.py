@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 
 class _Schedule(BaseModel):
@@ -21,23 +21,27 @@ class LinearAnnealing(_Schedule):
     """No weight at first, then a straight rise to the full weight."""
 
     name: Literal["linear"] = "linear"
-    delay: NonNegativeInt = Field(0, description="First epoch, from 0, of the rise; it still has the weight 0.")
-    rise: PositiveInt = Field(10, description="Epochs from the weight 0 to the full weight.")
+    delay: NonNegativeFloat = Field(
+        0, description="Epoch, from 0, at which the rise begins; before it the weight is 0."
+    )
+    rise: PositiveFloat = Field(10, description="Epochs from the weight 0 to the full weight.")
 
 
 class CyclicalAnnealing(_Schedule):
     """Several rises, each from the weight 0 and followed by a plateau; the last plateau has no end."""
 
     name: Literal["cyclical"] = "cyclical"
-    delay: NonNegativeInt = Field(0, description="First epoch, from 0, of the first cycle; before it the weight is 0.")
-    period: PositiveInt = Field(10, description="Epochs of one cycle.")
-    rise: PositiveInt = Field(4, description="Epochs of a cycle from the weight 0 to the full weight.")
+    delay: NonNegativeFloat = Field(
+        0, description="Epoch, from 0, at which the first cycle begins; before it the weight is 0."
+    )
+    period: PositiveFloat = Field(10, description="Epochs of one cycle.")
+    rise: PositiveFloat = Field(4, description="Epochs of a cycle from the weight 0 to the full weight.")
     cycles: PositiveInt = Field(3, description="Number of cycles.")
 
     @model_validator(mode="after")
     def _fits(self) -> CyclicalAnnealing:
         if self.rise > self.period:
-            raise ValueError(f"rise={self.rise} is longer than period={self.period}")
+            raise ValueError(f"rise={self.rise:g} is longer than period={self.period:g}")
         return self
 
 
@@ -62,34 +66,38 @@ _TABLES: dict[str, tuple[tuple[int, int], ...]] = {
     "disco": ((10, 9), (30, 9)),
     "outlier-exposure": ((10, 4), (20, 4), (30, 4)),
 }
-"""Of every rise the epoch that still has the weight 0 and the epochs to the full weight."""
 
 
-def annealing_weight(config: AnnealingConfig, epoch: int) -> float:
-    """Weight of the term in `epoch`.
+def annealing_weight(config: AnnealingConfig, epoch: float) -> float:
+    """Weight of the term at `epoch`, which depends on nothing else.
 
     Parameters
     ----------
     config : AnnealingConfig
-    epoch : int
-        From 0.
+    epoch : float
+        From 0. Step / steps per epoch makes rises straight lines; its whole part makes them the steps of the published
+        trainings, which keep a weight for an epoch.
 
     Returns
     -------
     float
         Between 0 and 1.
     """
-    match config:
-        case ConstantAnnealing():
-            return 1.0
-        case LinearAnnealing():
-            rises: tuple[tuple[int, int], ...] = ((config.delay, config.rise),)
-        case CyclicalAnnealing():
-            rises = tuple((config.delay + i * config.period, config.rise) for i in range(config.cycles))
-        case PublishedAnnealing():
-            rises = _TABLES[config.table]
-    begun = [rise for rise in rises if rise[0] <= epoch]
+    begun = [rise for rise in _rises(config) if rise[0] <= epoch]
     if not begun:
         return 0.0
     start, length = begun[-1]
-    return min(1.0, (epoch - start) / length)
+    return min(1.0, (epoch - start) / length) if length else 1.0
+
+
+def _rises(config: AnnealingConfig) -> tuple[tuple[float, float], ...]:
+    """Of every rise the epoch where it begins and the epochs to the full weight."""
+    match config:
+        case ConstantAnnealing():
+            return ((0, 0),)
+        case LinearAnnealing():
+            return ((config.delay, config.rise),)
+        case CyclicalAnnealing():
+            return tuple((config.delay + i * config.period, config.rise) for i in range(config.cycles))
+        case PublishedAnnealing():
+            return _TABLES[config.table]

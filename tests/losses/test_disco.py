@@ -1,12 +1,12 @@
-"""Distance correlation against counted values, a loop over pairs, finite differences and two processes."""
+"""Distance correlation against counted values, a loop over pairs, the metric and finite differences."""
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
-from jetsweep.losses.disco import distance_correlation
+from jetsweep import metrics
+from jetsweep.errors import JetsweepError
+from jetsweep.losses import distance_correlation
 
 
 def loop(x, y, weight):
@@ -43,20 +43,31 @@ def test_counted_values(x, y, expected):
     assert float(distance_correlation(5 - 3 * x, y * 1e3 + 1e5)) == pytest.approx(expected, abs=1e-9)
 
 
-def test_equals_the_loop_with_weights_and_ties(monkeypatch):
+@pytest.mark.parametrize("size", [2, 31, 32, 33])
+def test_equals_the_loop_with_weights_and_ties(size):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=31).round(1)
-    y, weight = x**2 + rng.normal(size=31).round(1), rng.uniform(0, 3, 31)
+    x = rng.normal(size=size).round(1)
+    y, weight = x**2 + rng.normal(size=size).round(1), rng.uniform(0, 3, size)
     x_B, y_B, weight_B = map(torch.from_numpy, (x, y, weight))
-    for block in (1 << 15, 70):
-        monkeypatch.setattr("jetsweep.losses.disco.BLOCK", block)
-        assert float(distance_correlation(x_B, y_B)) == pytest.approx(loop(x, y, np.ones(31)), abs=1e-12)
-        assert float(distance_correlation(x_B, y_B, weight_B)) == pytest.approx(loop(x, y, weight), abs=1e-12)
-    # a weight of two is the jet twice
-    twice = distance_correlation(torch.cat([x_B, x_B[:3]]), torch.cat([y_B, y_B[:3]]))
-    weight_B = torch.ones(31, dtype=torch.float64)
-    weight_B[:3] = 2
-    torch.testing.assert_close(distance_correlation(x_B, y_B, weight_B), twice)
+    assert float(distance_correlation(x_B, y_B)) == pytest.approx(loop(x, y, np.ones(size)), abs=1e-12)
+    assert float(distance_correlation(x_B, y_B, 7 * weight_B)) == pytest.approx(loop(x, y, weight), abs=1e-12)
+
+
+def test_a_weight_of_two_is_the_jet_twice_and_of_zero_its_absence():
+    x, y = torch.rand(2, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight = torch.ones(20, dtype=torch.float64)
+    weight[:3], weight[3:5] = 2, 0
+    repeated = [torch.cat([u[:3], u[:3], u[5:]]) for u in (x, y)]
+    torch.testing.assert_close(distance_correlation(x, y, weight), distance_correlation(*repeated))
+    assert distance_correlation(torch.where(weight > 0, 0.1, x), y, weight) == 0
+
+
+def test_equals_the_metric_on_a_large_batch():
+    rng = np.random.default_rng(2)
+    x, weight = rng.normal(size=3000), rng.uniform(0, 1, 3000)
+    y = np.abs(x) + rng.normal(size=3000)
+    found = distance_correlation(*map(torch.from_numpy, (x, y, weight)), power=0.5)
+    assert float(found) == pytest.approx(metrics.distance_correlation(x, y, weight, power=0.5), rel=1e-10)
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 0.5])
@@ -76,34 +87,25 @@ def test_a_constant_has_no_correlation_and_no_gradient():
     assert not x.grad.any()
 
 
-def test_wrong_input_is_named():
-    with pytest.raises(ValueError, match=r"found \(3,\), \(4,\) and \(3,\)"):
-        distance_correlation(torch.ones(3), torch.ones(4))
-    with pytest.raises(ValueError, match="found 0"):
-        distance_correlation(torch.ones(3), torch.ones(3), power=0)
+def test_numbers_that_are_not_finite_are_not_hidden():
+    x = torch.tensor([0.0, 1.0, torch.nan, 3.0])
+    for power in (1.0, 2.0):
+        assert distance_correlation(x, torch.arange(4.0), power=power).isnan()
+        assert distance_correlation(torch.arange(4.0), x - torch.inf, power=power).isnan()
 
 
-def _rank(rank, jets, split, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    try:
-        x, y, weight = jets[:, :split] if rank == 0 else jets[:, split:]
-        x = x.clone().requires_grad_()
-        value = distance_correlation(x, y, weight)
-        value.backward()
-        torch.save((value.detach(), x.grad), f"{folder}/{rank}.pt")
-    finally:
-        dist.destroy_process_group()
-
-
-def test_two_ranks_of_unequal_size_equal_one(tmp_path):
-    jets = torch.rand(3, 25, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    mp.spawn(_rank, (jets, 11, str(tmp_path)), nprocs=2)
-    x = jets[0].clone().requires_grad_()
-    value = distance_correlation(x, jets[1], jets[2])
+def test_half_precision_comes_back_in_single():
+    x, y = torch.rand(2, 64, generator=torch.Generator().manual_seed(3)).bfloat16()
+    x.requires_grad_()
+    value = distance_correlation(x, y)
     value.backward()
-    (first, first_grad), (second, second_grad) = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    torch.testing.assert_close(first, value.detach())
-    torch.testing.assert_close(second, value.detach())
-    # the mean over ranks divides by two
-    torch.testing.assert_close(torch.cat([first_grad, second_grad]) / 2, x.grad)
+    assert (value.dtype, x.grad.dtype) == (torch.float32, torch.bfloat16)
+    expected = distance_correlation(x.detach().double(), y.double())
+    assert float(value.detach()) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(JetsweepError, match=r"found \(3,\), \(4,\) and \(3,\)"):
+        distance_correlation(torch.ones(3), torch.ones(4))
+    with pytest.raises(JetsweepError, match="found 0"):
+        distance_correlation(torch.ones(3), torch.ones(3), power=0)
