@@ -59,7 +59,7 @@ def distance_correlation(x: Tensor, y: Tensor, weight: Tensor | None = None, pow
         )
     if not power > 0:
         raise JetsweepError(f"the power of a distance correlation must be positive, found {power:g}")
-    value: Tensor = _DistanceCorrelation.apply(x, y, weight)
+    value: Tensor = _DistanceCorrelation.apply(x, y, weight)  # type: ignore[no-untyped-call]
     if power != 1.0:
         # a root of 0 has no slope
         value = torch.where(value == 0, 0.0, value.clamp(min=1e-30) ** power)
@@ -93,7 +93,7 @@ class _DistanceCorrelation(torch.autograd.Function):
         return torch.where(flat, 0.0, value)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return (*(None if g is None else grad.to(g.dtype) * g for g in ctx.saved_tensors), None)
 
