@@ -5,21 +5,13 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from jetsweep.losses.ranks import mean_over_ranks
+
 HEAVY_FLAVOUR = (3, 5)
 """First and last origin that count twice in pairs: from b, from b to c, from c."""
-
-
-def mean_over_ranks(x: Tensor) -> Tensor:
-    """Mean of a detached copy over all ranks; itself where there is one."""
-    x = x.detach().float().clone()
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(x)
-        x = x / dist.get_world_size()
-    return x
 
 
 def divisor(count: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from jetsweep.data.batch import Batch
-from jetsweep.losses.tracks import found_vertices, mean_over_ranks, origin_loss, true_pairs, vertex_loss
+from jetsweep.losses.ranks import mean_over_ranks
+from jetsweep.losses.tracks import found_vertices, origin_loss, true_pairs, vertex_loss
 from jetsweep.tasks._base import TASKS, Gather, TaskEntry
 from jetsweep.tasks.tagging import Tagging, TaggingConfig, TaggingEvaluator
 
