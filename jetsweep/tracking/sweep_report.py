@@ -116,11 +116,11 @@ def _trials_section(sweep: Sweep) -> Section:
     if not records:
         return Section("Trials", (), "No trial has begun yet.")
     metrics = [o.metric for o in sweep.objectives]
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (r.number, r.model, r.status, r.parameters or None, r.seconds, *_objectives_of(r, sweep.objectives))
-        for r in records
-    )
-    table = Table(("trial", "model", "state", "parameters", "training, s", *metrics), rows)
+    rows: list[tuple[Cell, ...]] = []
+    for r in records:
+        values = _objectives_of(r, sweep.objectives)
+        rows.append((r.number, r.model, r.status, r.parameters or None, r.seconds, *values))
+    table = Table(("trial", "model", "state", "parameters", "training, s", *metrics), tuple(rows))
     return Section("Trials", (Part("trials", "All trials that began.", table=table),))
 
 
