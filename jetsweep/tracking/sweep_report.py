@@ -134,8 +134,8 @@ def _search_section(sweep: Sweep) -> Section:
         return Section(title, (Part("best-so-far", "Only trials that trained to their end and count.", figure),))
     front = [record.number for record in sweep.chosen()]
     figure = drawn.pareto_figure(points, front, sweep.objectives)
-    rows = tuple((number, *values, FRONT if number in front else "") for number, values in points.items())
-    table = Table(("trial", *(o.metric for o in sweep.objectives), "front"), rows)
+    rows: list[tuple[Cell, ...]] = [(n, *values, FRONT if n in front else "") for n, values in points.items()]
+    table = Table(("trial", *(o.metric for o in sweep.objectives), "front"), tuple(rows))
     caption = "Trials that no other trial beats in every objective, with their numbers; only trials that count."
     return Section(title, (Part("pareto-front", caption, figure, table),))
 
