@@ -116,11 +116,11 @@ def _trials_section(sweep: Sweep) -> Section:
     if not records:
         return Section("Trials", (), "No trial has begun yet.")
     metrics = [o.metric for o in sweep.objectives]
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (r.number, r.model, r.status, r.parameters or None, r.seconds, *_objectives_of(r, sweep.objectives))
-        for r in records
-    )
-    table = Table(("trial", "model", "state", "parameters", "training, s", *metrics), rows)
+    rows: list[tuple[Cell, ...]] = []
+    for r in records:
+        values = _objectives_of(r, sweep.objectives)
+        rows.append((r.number, r.model, r.status, r.parameters or None, r.seconds, *values))
+    table = Table(("trial", "model", "state", "parameters", "training, s", *metrics), tuple(rows))
     return Section("Trials", (Part("trials", "All trials that began.", table=table),))
 
 
@@ -134,8 +134,8 @@ def _search_section(sweep: Sweep) -> Section:
         return Section(title, (Part("best-so-far", "Only trials that trained to their end and count.", figure),))
     front = [record.number for record in sweep.chosen()]
     figure = drawn.pareto_figure(points, front, sweep.objectives)
-    rows = tuple((number, *values, FRONT if number in front else "") for number, values in points.items())
-    table = Table(("trial", *(o.metric for o in sweep.objectives), "front"), rows)
+    rows: list[tuple[Cell, ...]] = [(n, *values, FRONT if n in front else "") for n, values in points.items()]
+    table = Table(("trial", *(o.metric for o in sweep.objectives), "front"), tuple(rows))
     caption = "Trials that no other trial beats in every objective, with their numbers; only trials that count."
     return Section(title, (Part("pareto-front", caption, figure, table),))
 
