@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from jetsweep.losses.annealing import AnnealingConfig, annealing_weight
+from jetsweep.losses import AnnealingConfig, annealing_weight
 
 QUARTERS = [0, 0.25, 0.5, 0.75, 1]
 NINTHS = [i / 9 for i in range(10)]
@@ -39,6 +39,13 @@ def test_schedules_by_formula():
     assert weights(6, name="linear", delay=1, rise=4) == [0, 0, 0.25, 0.5, 0.75, 1]
     cyclical = weights(45, name="cyclical", period=10, rise=4, cycles=3)
     assert cyclical == weights(45, name="published", table="vae-jet")
+
+
+def test_fractions_of_an_epoch():
+    linear = TypeAdapter(AnnealingConfig).validate_python({"name": "linear", "delay": 0.5, "rise": 2.0})
+    assert [annealing_weight(linear, e) for e in (0.25, 0.5, 1.0, 2.25, 2.5, 9)] == [0, 0, 0.25, 0.875, 1, 1]
+    published = TypeAdapter(AnnealingConfig).validate_python({"name": "published", "table": "disco"})
+    assert [annealing_weight(published, e) for e in (10.9, 29.99, 30.0)] == pytest.approx([0.1, 1, 0])
 
 
 def test_a_rise_longer_than_its_period_is_refused():

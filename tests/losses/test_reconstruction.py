@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from jetsweep.losses.reconstruction import chamfer_error, gaussian_error, reconstruction_error
+from jetsweep.errors import JetsweepError
+from jetsweep.losses import chamfer_error, gaussian_error, reconstruction_error
 
 MASK = torch.tensor([[True, True, True, False], [True, False, True, False], [False] * 4])
 
@@ -54,3 +55,35 @@ def test_chamfer_equals_a_loop_and_knows_no_order(jets):
     )
     inputs = (target.requires_grad_(), output.requires_grad_())
     assert torch.autograd.gradcheck(lambda a, c: chamfer_error(a, c, MASK, output_mask), inputs)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(lambda t, o, v, m, k=k: reconstruction_error(t, o, m, k) for k in ("mse", "mae", "huber")),
+        gaussian_error,
+        lambda t, o, v, m: chamfer_error(t, o, m, m),
+    ],
+)
+def test_padding_has_no_gradient_whatever_it_holds(jets, error):
+    target, output = jets
+    variance = torch.zeros_like(output)
+    expected = error(target, output, variance, MASK)
+    target, output, variance = (torch.where(MASK[..., None], x, torch.nan) for x in (target, output, variance))
+    output.requires_grad_()
+    value_B = error(target, output, variance, MASK)
+    torch.testing.assert_close(value_B.detach(), expected)
+    value_B.sum().backward()
+    assert not output.grad[~MASK].any()
+    assert output.grad[MASK].abs().min() >= 0
+    assert output.grad[MASK].any()
+
+
+def test_wrong_input_is_named(jets):
+    target, output = jets
+    with pytest.raises(JetsweepError, match=r"found \(3, 4, 2\) and \(3, 4, 1\)"):
+        reconstruction_error(target, output[..., :1])
+    with pytest.raises(JetsweepError, match="one of mse, mae, huber, found 'rmse'"):
+        reconstruction_error(target, output, kind="rmse")
+    with pytest.raises(JetsweepError, match="border of huber must be positive, found 0"):
+        reconstruction_error(target, output, kind="huber", delta=0.0)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from jetsweep.losses.kl import kl_per_jet, kl_per_latent
-from jetsweep.losses.outlier_exposure import margin_exposure, sigmoid_exposure
+from jetsweep.errors import JetsweepError
+from jetsweep.losses import kl_per_jet, kl_per_latent, margin_exposure, outlier_exposure, sigmoid_exposure
 
 
 def test_kl_of_counted_cases():
@@ -63,3 +63,33 @@ def test_latents_are_compared_before_their_mean():
     background, outlier = torch.tensor([[0.0, 2.0]]), torch.tensor([[5.0, 1.0]])
     assert float(margin_exposure(background, outlier, 1.0)) == 1.0
     assert float(margin_exposure(background.mean(dim=1), outlier.mean(dim=1), 1.0)) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["mse-sigmoid", "mae-sigmoid", "mse-margin", "mae-margin", "kl-margin"])
+def test_kinds_with_weights_of_outliers(kind):
+    background, outlier, weight = torch.rand(3, 6, 1, generator=torch.Generator().manual_seed(0))
+    weight = weight[:, 0]
+    if kind != "kl-margin":
+        background, outlier = background[:, 0], outlier[:, 0]
+    expected = [
+        float(w * (max(b - o + 0.4, 0.0) if "margin" in kind else -torch.sigmoid(o - b)))
+        for b, o, w in zip(background.flatten(), outlier.flatten(), weight)
+    ]
+    found = outlier_exposure(kind, background, outlier, margin=0.4, weight=weight)
+    assert float(found) == pytest.approx(sum(expected) / 6, rel=1e-5)
+
+
+def test_wrong_input_is_named():
+    error = torch.rand(4)
+    with pytest.raises(JetsweepError, match=r"expected one of mse-sigmoid, .*, found 'mse'"):
+        outlier_exposure("mse", error, error)
+    with pytest.raises(JetsweepError, match=r"kl-margin needs 2 dimensions, found \(4,\)"):
+        outlier_exposure("kl-margin", error, error)
+    with pytest.raises(JetsweepError, match=r"needs its background jet, found \(3,\), \(4,\)"):
+        sigmoid_exposure(error, error[:3])
+    with pytest.raises(JetsweepError, match=r"expected 4 outlier weights, found shape \(1,\)"):
+        margin_exposure(error, error, 1.0, torch.ones(1))
+    with pytest.raises(JetsweepError, match="one of sum, mean, found 'total'"):
+        kl_per_jet(torch.ones(2, 3), torch.ones(2, 3), "total")
+    with pytest.raises(JetsweepError, match="free_bits must not be negative, found -1"):
+        kl_per_jet(torch.ones(2, 3), torch.ones(2, 3), "sum", free_bits=-1.0)
