@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MARKERS = "osD^vP*X"
 GREY = "#888888"
 ACTIVE_NATS = 0.01
-"""Mean divergence below which a latent counts as collapsed (the threshold of arXiv:1509.00519)."""
+"""Mean divergence below which a latent counts as collapsed: a hundredth of a nat tells nothing about the jet."""
 
 _BINS = 40
 """At most, of the mass spectra that are drawn."""
