@@ -83,7 +83,7 @@ def test_results_can_be_looked_at_as_shown(tmp_path, monkeypatch, toy_sweep):
     (tmp_path / "jetsweep-data").mkdir()
     (tmp_path / "jetsweep-data/toy-1").symlink_to(data)
     commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ jetsweep")]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         words = shlex.split(command, comments=True)
         extra = ["--out", "tables"] if words[1] == "compare" else []
@@ -93,6 +93,7 @@ def test_results_can_be_looked_at_as_shown(tmp_path, monkeypatch, toy_sweep):
     assert {"tables", "evaluation-test", "scores.parquet", "tagger.onnx", "tagger.md"} <= {
         path.name for path in tmp_path.iterdir()
     }
+    assert (sweep_dir / "report" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("target", re.findall(r"!\[.*?\]\((.*?)\)", README))
