@@ -217,16 +217,18 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
 
     with progress_of_jets("Making jets", console) as show:
         dataset = prepare(template.example.data, data_root, show)
-    for reason, count in dataset.manifest.dropped.items():
-        console.print(f"left out of the data: {count:,} jets ({reason})", highlight=False)
-    check_shards(dataset)  # reads every file once, as each epoch of each trial will
+    datasets = [dataset, *([dataset.outliers] if dataset.outliers is not None else [])]
+    for part in datasets:
+        for reason, count in part.manifest.dropped.items():
+            console.print(f"left out of the data: {count:,} jets ({reason})", highlight=False)
+        check_shards(part)  # reads every file once, as each epoch of each trial will
     spec = template.example.trial_spec()
     check_data(spec, dataset)
     check_start(spec, dataset.classes)
     for sentence in _reweightings(template, dataset):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     for constituents, scalars, groups in _wanted_columns(template):
-        for part in (dataset, *([dataset.outliers] if dataset.outliers is not None else [])):
+        for part in datasets:
             for split in part.splits:
                 part.require_columns(constituents, scalars, dict.fromkeys(groups, ()))
                 part.ensure_derived(split, scalars)

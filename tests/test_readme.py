@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,9 @@ def test_results_can_be_looked_at_as_shown(tmp_path, monkeypatch, toy_sweep):
     sweep_dir, _ = toy_sweep
     monkeypatch.chdir(tmp_path)
     (tmp_path / "jetsweep-runs").mkdir()
-    (tmp_path / "jetsweep-runs/part-top-tagging").symlink_to(sweep_dir)
+    sweep = tmp_path / "jetsweep-runs/part-top-tagging"
+    shutil.copytree(sweep_dir, sweep)
+    (sweep / "mlflow.json").unlink()  # the report shall not go into the shared store
     data = next(folder for folder in (sweep_dir.parents[1] / "data").iterdir() if (folder / "dataset.json").exists())
     (tmp_path / "jetsweep-data").mkdir()
     (tmp_path / "jetsweep-data/toy-1").symlink_to(data)
@@ -93,7 +96,7 @@ def test_results_can_be_looked_at_as_shown(tmp_path, monkeypatch, toy_sweep):
     assert {"tables", "evaluation-test", "scores.parquet", "tagger.onnx", "tagger.md"} <= {
         path.name for path in tmp_path.iterdir()
     }
-    assert (sweep_dir / "report" / "report.html").is_file()
+    assert (sweep / "report" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("target", re.findall(r"!\[.*?\]\((.*?)\)", README))

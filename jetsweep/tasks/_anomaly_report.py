@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,7 +126,7 @@ def _mass_section(jets: AnomalyJets) -> Section:
             lambda: jsd_figure({name: jets.scan(name) for name in jets.scores}),
         ),
         *(
-            make_part(f"mass-cuts-{name}", f"Cuts on {name}.", table=lambda name=name: _cuts_table(jets, name))  # type: ignore[misc]
+            make_part(f"mass-cuts-{name}", f"Cuts on {name}.", table=partial(_cuts_table, jets, name))
             for name in names
         ),
     ]

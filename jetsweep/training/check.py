@@ -16,7 +16,8 @@ def check_data(spec: TrialSpec, dataset: Dataset) -> None:
     Raises
     ------
     DataError
-        If a split is missing or empty, or lacks what the task needs; or weights that the source demands are not used.
+        If a split is missing or empty, or lacks what the task needs; weights that the source demands are not
+        used; or outliers are given that no stream reads.
     """
     task = build_task(spec.task, dataset.classes)
     if dataset.manifest.provenance.get("weights_required") and not getattr(spec.task, "use_weights", False):
@@ -25,6 +26,8 @@ def check_data(spec: TrialSpec, dataset: Dataset) -> None:
             f"task.use_weights: true, found {getattr(spec.task, 'use_weights', 'a task without weights')}"
         )
     streams = [task.stream(name) for name in task.streams]
+    if spec.data.outliers is not None and all(stream.dataset == "main" for stream in streams):
+        raise DataError(f"data.outliers: task {spec.task.name!r} reads no outliers, expected none in the experiment")
     for name, stream in zip(task.streams, streams):
         check_stream(spec, name, stream, dataset_of(stream, dataset))
     wanted = {stream.split for stream in streams if stream.dataset == "main"} | {"val"}

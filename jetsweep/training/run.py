@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -192,7 +193,7 @@ def _train(
     if world.is_first:
         loop.disk.write(lambda: write_file(workdir / "experiment.json", spec.model_dump_json(indent=2).encode()))
         for name, content in records(task, dataset, train_loaders).items():
-            loop.disk.write(lambda name=name, content=content: write_file(workdir / name, content))  # type: ignore[misc]
+            loop.disk.write(partial(write_file, workdir / name, content))
         (workdir / "result.json").unlink(missing_ok=True)  # the result of fewer epochs is no result of these
     error: str | None = None
     test: dict[str, float] = {}
@@ -332,8 +333,7 @@ def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, floa
             metrics |= loop.systematics(model, arrays, spec.training.precision, split)
             test = metrics
         if world.is_first:
-            path = loop.workdir / "evaluation" / f"{split}.npz"
-            loop.disk.write(lambda path=path, arrays=arrays: _save_arrays(path, arrays))  # type: ignore[misc]
+            loop.disk.write(partial(_save_arrays, loop.workdir / "evaluation" / f"{split}.npz", arrays))
     timing: Timing = {}
     if world.is_first:
         alone = World.alone(world.device)

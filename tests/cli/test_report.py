@@ -1,6 +1,7 @@
 """`jetsweep report`: one page that loads nothing, of a sweep that ended and of one where nothing is complete."""
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from jetsweep.cli.report import app
+from jetsweep.cli.sync import app as sync
+from jetsweep.tracking.client import open_client
+from jetsweep.tracking.record import read_record
 from jetsweep.tracking.sweep_report import write_sweep_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -71,3 +75,35 @@ def test_a_browser_shows_every_image_and_has_nothing_to_say(sweep, tmp_path):
     assert len(widths) == 3
     assert all(int(width) > 300 for width in widths)
     assert "CONSOLE" not in done.stderr
+
+
+def test_of_several_objectives_the_front_is_shown(sweep):
+    wanted = [{"metric": "val/auc", "mode": "max"}, {"metric": "val/loss", "mode": "min"}]
+    outcomes = [path for n in (0, 1) if (path := sweep / "trials" / f"{n:05d}" / "outcome.json").exists()]
+    for path in (sweep / "experiment.json", *outcomes):
+        tree = json.loads(path.read_text())
+        tree["search"]["objectives"] = wanted
+        path.write_text(json.dumps(tree))
+    text = write_sweep_report(sweep).read_text()
+    assert "Sought: val/auc as large as possible and val/loss as small as possible." in text
+    assert ">Pareto front</h2>" in text
+    with (sweep / "report" / "pareto-front.csv").open() as file:
+        rows = [(float(row["val/auc"]), float(row["val/loss"]), bool(row["front"])) for row in csv.DictReader(file)]
+    assert len(rows) == 2
+    for auc, loss, on_front in rows:
+        beaten = any(a >= auc and x <= loss and (a, x) != (auc, loss) for a, x, _ in rows)
+        assert on_front is not beaten
+
+
+def test_it_is_logged_to_the_run_of_the_sweep(sweep, toy_sweep, tmp_path):
+    shutil.copy(toy_sweep[0] / "mlflow.json", sweep)
+    uri = f"sqlite:///{tmp_path}/central.db"
+    words = ["toy", "--runs", str(sweep.parent), "--tracking-uri", uri]
+    said = CliRunner().invoke(app, words).output
+    assert said.endswith(f"Not logged: {uri} has no run of this sweep; jetsweep sync toy delivers all of it\n")
+    assert CliRunner().invoke(sync, words).exit_code == 0
+    (sweep / "report" / "report.html").unlink()
+    assert CliRunner().invoke(app, words).output.endswith(f"Logged to the sweep's run: {uri}\n")
+    run_id = read_record(sweep).place(uri)["run_id"]
+    logged = {file.path for file in open_client(uri).list_artifacts(run_id, "report")}
+    assert logged == {f"report/{path.name}" for path in (sweep / "report").iterdir()}

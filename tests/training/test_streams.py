@@ -242,3 +242,9 @@ def test_impossible_streams(settings, message):
 def test_data_outliers_of_an_experiment():
     with pytest.raises(ValueError, match="expected either `source` or `path`, found neither"):
         DataConfig.model_validate({"source": "toy", "outliers": {}})
+
+
+def test_outliers_that_no_stream_reads_are_refused(make_exposure, data_root):
+    spec = make_exposure("plain", data={"outliers": {"source": {"name": "toy", "jets": 300, "seed": 7}}})
+    with pytest.raises(DataError, match=r"data\.outliers: task 'exposure' reads no outliers, expected none"):
+        check_data(spec, prepare(spec.data, data_root))
