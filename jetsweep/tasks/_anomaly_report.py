@@ -125,10 +125,7 @@ def _mass_section(jets: AnomalyJets) -> Section:
             "has the band.",
             lambda: jsd_figure({name: jets.scan(name) for name in jets.scores}),
         ),
-        *(
-            make_part(f"mass-cuts-{name}", f"Cuts on {name}.", table=partial(_cuts_table, jets, name))
-            for name in names
-        ),
+        *(make_part(f"mass-cuts-{name}", f"Cuts on {name}.", table=partial(_cuts_table, jets, name)) for name in names),
     ]
     if jets.signals:
         caption = "Decorrelation against rejection at a signal efficiency of 0.5; up and to the right is better."
