@@ -132,6 +132,7 @@ class TrialActor(Trainable):  # type: ignore[misc]
         self.reports.put(dict(metrics))
         if not metrics.get("stopped_because"):
             self.go_on.wait(None if self.patient else _ANSWER_S)
+        self.looked = 0.0  # between epochs a stop is never missed
         return self._stop_requested()
 
     def _stop_requested(self) -> bool:

@@ -11,6 +11,7 @@ from jetsweep.training.history import read_history
 
 pytestmark = pytest.mark.ray
 
+ENDS = ("budget", "scheduler")
 TIMES = ("time/epoch_s",)
 """What no two runs share."""
 
@@ -48,7 +49,8 @@ def test_interrupted_five_times(ray_cluster, make_template, tmp_path, monkeypatc
     if scheduler != "none":
         options.append("resources.concurrent_trials=1")
     template = make_template(*options, sampler="tpe", scheduler=scheduler, trials=4, epochs=4)
-    run_sweep(template, tmp_path / "once", tmp_path / "data", Listeners())
+    once = run_sweep(template, tmp_path / "once", tmp_path / "data", Listeners())
+    assert [(trial.error, trial.stopped_because) for trial in once.trials if trial.stopped_because not in ENDS] == []
     often = tmp_path / "often"
     stops = [run_sweep(template, often, tmp_path / "data", Interrupter(often, 1)).status for _ in range(5)]
     assert stops == ["STOPPED"] * 5
