@@ -75,9 +75,7 @@ class PaddedModel(nn.Module):
         self.columns = loaded.model.preprocessing.constituent_columns
         self.scalars = loaded.model.preprocessing.scalar_columns
         self.max_constituents = loaded.model.preprocessing.max_constituents
-        with torch.no_grad():
-            outputs = torch.zeros(1, self.task.num_outputs(loaded.spec.model.binary_output))
-            self.scores = tuple(self.task.predictions(outputs))
+        self.scores = self.task.prediction_names(loaded.spec.model.binary_output)
         self.eval()
 
     @property

@@ -16,6 +16,9 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
+    outputs: ClassVar[str] = "logits"
+    """What the network returns: "logits" (B, C), or a "reconstruction" (`jetsweep.models.vae.Reconstruction`)."""
+
     name: str
     features: str = Field(
         "kin", description="Feature set of the constituents (or of the jet): see jetsweep.models._features."
@@ -33,7 +36,8 @@ class Network(Protocol):
 
     `inputs` lists keyword names of `forward`, out of: ``features`` (B, P, F), ``mask`` (B, P) bool, ``p4`` (B, P, 4)
     GeV, ``points`` (B, P, 2) = (deta, dphi), ``z`` (B, P) momentum fractions, ``angles`` (B, P, 2), ``jet_features``
-    (B, F), ``track_mask`` (B, P) bool, ``flow`` (B, P, 6), ``neighbours`` (B, P, 3) int64 slot numbers.
+    (B, F), ``track_mask`` (B, P) bool, ``flow`` (B, P, 6), ``neighbours`` (B, P, 3) int64 slot numbers,
+    ``rows`` (B,) int64 numbers of the jets.
     """
 
     inputs: ClassVar[tuple[str, ...]]

@@ -136,7 +136,8 @@ class Preprocessing(nn.Module):
         if self.features in LUND_FEATURES:
             return lund_inputs(self.features, batch.groups["lund"], self.max_constituents)
         x_BPF, mask_BP = self._padded(batch)
-        return self.from_padded(x_BPF[..., :4], mask_BP, x_BPF[..., 4:], self._stored_axis(batch))
+        tensors = self.from_padded(x_BPF[..., :4], mask_BP, x_BPF[..., 4:], self._stored_axis(batch))
+        return tensors | ({"rows": batch.rows} if "rows" in self.inputs else {})
 
     def from_padded(
         self, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor | None = None, axis_B4: Tensor | None = None
@@ -159,7 +160,7 @@ class Preprocessing(nn.Module):
         derived = self._derive(p4_BP4, mask_BP, extra_BPF, axis_B4)
         if "features" in derived and self.needs_statistics:
             derived["features"] = torch.where(mask_BP[..., None], self._standardise(derived["features"]), 0.0)
-        derived |= {"mask": mask_BP, "p4": p4_BP4}
+        derived |= {"mask": mask_BP, "p4": p4_BP4, "rows": torch.arange(len(mask_BP), device=mask_BP.device)}
         return {name: derived[name] for name in self.inputs}
 
     def fit(self, batches: Iterable[Batch]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jetsweep.errors import MetricError
 from jetsweep.metrics import Sculpting, SicCurve, SignalMatrix, TradeOff, sic_band, sic_curve
-from jetsweep.tasks._anomaly_jets import AnomalyJets
+from jetsweep.tasks._anomaly_jets import ACTIVE_NATS, AnomalyJets
 from jetsweep.tasks._style import COLORS, hep_figure, hep_panels, told_apart
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 MARKERS = "osD^vP*X"
 GREY = "#888888"
-ACTIVE_NATS = 0.01
-"""Mean divergence below which a latent counts as collapsed: a hundredth of a nat tells nothing about the jet."""
 
 _BINS = 40
 """At most, of the mass spectra that are drawn."""

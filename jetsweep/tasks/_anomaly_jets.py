@@ -33,6 +33,9 @@ CUTS = (0.5, 0.1, 0.05, 0.01)
 MIN_JETS = 10
 """Background jets that must pass a cut for its mass spectrum to be shown."""
 
+ACTIVE_NATS = 0.01
+"""Mean divergence of a latent above which it tells something about the jet; below, it collapsed."""
+
 _GRID = 16
 
 

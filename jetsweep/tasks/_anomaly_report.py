@@ -11,7 +11,6 @@ import numpy as np
 from jetsweep.errors import MetricError
 from jetsweep.metrics import SignalMatrix, distance_correlation, mean_signal, worst_signal
 from jetsweep.tasks._anomaly_figures import (
-    ACTIVE_NATS,
     figure_makers,
     jsd_figure,
     matrix_figure,
@@ -20,7 +19,7 @@ from jetsweep.tasks._anomaly_figures import (
     trade_off_figure,
     trade_offs,
 )
-from jetsweep.tasks._anomaly_jets import AnomalyJets
+from jetsweep.tasks._anomaly_jets import ACTIVE_NATS, AnomalyJets
 from jetsweep.tasks._report import Arrays, Cell, Part, Section, SplitResults, Table, make_part
 
 if TYPE_CHECKING:

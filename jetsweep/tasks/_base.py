@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -33,10 +34,39 @@ class TaskConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    outputs: ClassVar[str] = "logits"
+    """What the network must return; see `jetsweep.models._base.ModelConfig.outputs`."""
+
     uses_track_heads: ClassVar[bool] = False
     """Whether the network must return `jetsweep.models.gn2.TrackOutputs`."""
 
     name: str
+
+    def check_trial(self, spec: Any) -> None:
+        """Refuse a network or a way of training that the task cannot be learned with.
+
+        Parameters
+        ----------
+        spec : TrialSpec
+
+        Raises
+        ------
+        ValueError
+        """
+        model = spec.model
+        if model.outputs != self.outputs:
+            raise ValueError(
+                f"model: task {self.name} expects an architecture that returns {self.outputs}, found {model.name}, "
+                f"which returns {model.outputs}"
+            )
+        found = getattr(model, "track_heads", False)
+        if self.uses_track_heads and not found:
+            raise ValueError(
+                f"model: task {self.name} expects gn2 or gn2x with track_heads: true, found {model.name}"
+                + (" without" if hasattr(model, "track_heads") else "")
+            )
+        if found and not self.uses_track_heads:
+            raise ValueError(f"model.track_heads: expected false beside task {self.name}, found true")
 
 
 @dataclass(frozen=True)
@@ -139,6 +169,9 @@ class Task(ABC):
     scalars: tuple[str, ...] = ()
     """Scalar columns the task needs in each batch, beyond what the model's features need."""
 
+    epoch: float = 0.0
+    """Optimizer steps done over steps per epoch; the training loop sets it before every step."""
+
     @abstractmethod
     def __init__(self, config: Any, classes: Sequence[str]) -> None: ...
 
@@ -213,6 +246,10 @@ class Task(ABC):
             If the task has nothing to say about single rows.
         """
         raise JetsweepError(f"task {self.config.name!r} has no per-jet predictions")
+
+    def prediction_names(self, binary_output: str) -> tuple[str, ...]:
+        """Names of the columns of `predictions`."""
+        return tuple(self.predictions(torch.zeros(1, self.num_outputs(binary_output))))
 
 
 @dataclass(frozen=True)

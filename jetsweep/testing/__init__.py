@@ -14,10 +14,11 @@ from jetsweep.testing.checks import (
     check_rotation_invariance,
     on_four_vectors,
 )
-from jetsweep.testing.contract import ModelContract
+from jetsweep.testing.contract import AutoencoderContract, ModelContract
 from jetsweep.testing.toys import toy_four_vectors, toy_inputs
 
 __all__ = [
+    "AutoencoderContract",
     "ModelContract",
     "check_batch_independence",
     "check_boost_invariance",

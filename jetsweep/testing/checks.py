@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from jetsweep.models._features import Preprocessing
 
 Tagger = Callable[[Tensor, Tensor], Tensor]
-OF_THE_JET = ("jet_features",)
+OF_THE_JET = ("jet_features", "rows")
 """Tensors without a dimension of slots."""
 SLOT_NUMBERS = {"neighbours"}
 """Tensors that name slots of their own jet."""

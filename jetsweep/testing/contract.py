@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from jetsweep.models._base import MODELS, ModelConfig, build_network
 from jetsweep.testing.checks import (
+    OF_THE_JET,
     check_batch_independence,
     check_boost_invariance,
     check_finite_gradients,
@@ -90,6 +91,14 @@ class ModelContract:
         sizes = {"num_jets": self.num_jets, "num_slots": self.num_slots} | options
         return toy_inputs(config, inputs.inputs, seed=seed, **sizes)
 
+    def build(self, config: ModelConfig, num_features: int) -> nn.Module:
+        """A network whose output is a tensor of shape (B, C)."""
+        return build_network(config, num_features, self.num_classes)
+
+    def loss(self, network: nn.Module, tensors: dict[str, Tensor], label_B: Tensor) -> Tensor:
+        """What the twenty steps lower."""
+        return F.cross_entropy(network(**tensors), label_B)
+
     def takes_constituents(self) -> bool:
         """Whether the network sees constituents at all."""
         return "mask" in self.toys()[0]
@@ -158,13 +167,14 @@ class ModelContract:
         if not self.takes_constituents():
             return
         tensors, label_B, _ = self.toys()
-        junk = {name: _with_junk(x, tensors["mask"]) for name, x in tensors.items()}
+        mask_BP = tensors["mask"]
+        junk = {name: x if name in OF_THE_JET else _with_junk(x, mask_BP) for name, x in tensors.items()}
         clean, dirty = self._gradients(tensors, label_B), self._gradients(junk, label_B)
         torch.testing.assert_close(dirty, clean, atol=self.atol, rtol=self.atol)
 
     def _gradients(self, tensors: dict[str, Tensor], label_B: Tensor) -> list[Tensor | None]:
         network = self.make()
-        F.cross_entropy(network(**tensors), label_B).backward()  # type: ignore[no-untyped-call]
+        self.loss(network, tensors, label_B).backward()  # type: ignore[no-untyped-call]
         return [parameter.grad for parameter in network.parameters()]
 
     def test_config_and_weights_survive_a_round_trip(self, tmp_path: Path) -> None:
@@ -174,7 +184,7 @@ class ModelContract:
         save_file(network.state_dict(), tmp_path / "weights.safetensors")
         config = type(self.config).model_validate_json(self.config.model_dump_json())
         assert config == self.config
-        restored = build_network(config, num_features, self.num_classes).eval()
+        restored = self.build(config, num_features).eval()
         restored.load_state_dict(load_file(tmp_path / "weights.safetensors"))
         assert torch.equal(restored(**tensors), network(**tensors))
 
@@ -212,11 +222,45 @@ class ModelContract:
         for step in range(20):
             tensors, label_B, _ = self.toys(seed=step, config=config, num_jets=32, min_constituents=5)
             optimizer.zero_grad()
-            loss = F.cross_entropy(network(**tensors), label_B)
+            loss = self.loss(network, tensors, label_B)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.item())
         return losses
+
+
+class AutoencoderContract(ModelContract):
+    """Tests of an auto-encoder, on its error and its latent coordinates."""
+
+    def build(self, config: ModelConfig, num_features: int) -> nn.Module:
+        return _ErrorAndLatents(build_network(config, num_features, 0))
+
+    def loss(self, network: nn.Module, tensors: dict[str, Tensor], label_B: Tensor) -> Tensor:
+        error_B: Tensor = network(**tensors)[:, 0]
+        return error_B.mean()
+
+    def test_outputs_are_finite_logits(self) -> None:
+        """Not logits here, but finite, and of the shape of the input."""
+        tensors, _, _ = self.toys()
+        summary: Any = self.make()
+        outputs = summary.network(**tensors)
+        assert outputs.error.shape == (self.num_jets,)
+        assert outputs.target.shape == outputs.output.shape == (*outputs.mask.shape, tensors["features"].shape[2])
+        assert outputs.error.isfinite().all()
+        assert outputs.output.isfinite().all()
+        assert outputs.mean.isfinite().all()
+
+
+class _ErrorAndLatents(nn.Module):
+    """An auto-encoder's error and latent coordinates side by side, shape (B, 1 + L)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, **tensors: Tensor) -> Tensor:
+        outputs = self.network(**tensors)
+        return torch.cat([outputs.error[:, None], outputs.mean.float()], dim=1)
 
 
 @lru_cache(maxsize=4)
@@ -225,7 +269,7 @@ def _made(contract: type[ModelContract], config_json: str, seed: int) -> nn.Modu
     toys, config = contract(), type(contract.config).model_validate_json(config_json)
     torch.manual_seed(seed)
     _, _, num_features = toys.toys(config=config)
-    network = build_network(config, num_features, contract.num_classes)
+    network = toys.build(config, num_features)
     with torch.no_grad():
         for k in range(3):
             network.train()(**toys.toys(seed=100 + k, config=config)[0])

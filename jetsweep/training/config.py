@@ -302,13 +302,6 @@ class TrialSpec(BaseModel):
     resources: ResourcesConfig = Field(ResourcesConfig(), description="What one trial may use.")
 
     @model_validator(mode="after")
-    def _heads_fit_the_task(self) -> TrialSpec:
-        wanted, found = self.task.uses_track_heads, getattr(self.model, "track_heads", False)
-        if wanted and not found:
-            raise ValueError(
-                f"model: task {self.task.name} expects gn2 or gn2x with track_heads: true, found {self.model.name}"
-                + (" without" if hasattr(self.model, "track_heads") else "")
-            )
-        if found and not wanted:
-            raise ValueError(f"model.track_heads: expected false beside task {self.task.name}, found true")
+    def _model_fits_the_task(self) -> TrialSpec:
+        self.task.check_trial(self)
         return self

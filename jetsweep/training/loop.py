@@ -173,6 +173,7 @@ class TrainingLoop:
 
         while progress.step < end:
             self._check_health()
+            self.task.epoch = progress.step / self.steps_per_epoch
             self._step(next(steps))
             progress.step += 1
             if every and progress.step % every == 0 and progress.step < end:

@@ -3,9 +3,10 @@
 from importlib.util import find_spec
 
 import pytest
+import torch
 
 from jetsweep.models import MODELS, ModelConfig
-from jetsweep.testing import ModelContract
+from jetsweep.testing import AutoencoderContract, ModelContract
 
 # sizes for the twenty training steps; architectures that are not named train as configured by default
 SMALL_GN2 = {"width": 32, "output_width": 32, "num_layers": 2, "num_heads": 4, "hidden": 64, "head_sizes": (32,)}
@@ -36,7 +37,7 @@ SAID_WHILE_COMPILING = {
 # packages of optional extras
 NEEDS = {"lgatr": "lgatr"}
 # pcnn sorts by pT inside, so the order of slots does not matter to it
-IN_SLOT_ORDER = {"dnn"}
+IN_SLOT_ORDER = {"dnn", "vae"}
 
 
 def contract_of(name: str) -> type[ModelContract]:
@@ -45,7 +46,8 @@ def contract_of(name: str) -> type[ModelContract]:
     facts = {"config": config(), "training_config": smaller, "is_permutation_invariant": name not in IN_SLOT_ORDER}
     if name in LEARNING_RATES:
         facts["learning_rate"] = LEARNING_RATES[name]
-    contract = type(f"Test_{name}", (ModelContract,), facts)
+    base = AutoencoderContract if config.outputs == "reconstruction" else ModelContract
+    contract = type(f"Test_{name}", (base,), facts)
     for warning in SAID_WHILE_COMPILING.get(name, ()):
         contract = pytest.mark.filterwarnings(f"ignore:{warning}")(contract)
     if name in NEEDS and find_spec(NEEDS[name]) is None:
@@ -59,6 +61,32 @@ class TestParTVersion2(ModelContract):
 
 class TestParTVersion3(ModelContract):
     config = MODELS.get("part").config(version=3, **SMALLER["part"])
+
+
+class TestLSTMAutoencoder(AutoencoderContract):
+    config = MODELS.get("vae").config(encoder="lstm", decoder="lstm", variational=False, features="kin")
+    is_permutation_invariant = False
+    learning_rate = 1e-2
+
+    def test_compiles_without_graph_breaks(self):
+        with torch._dynamo.config.patch(allow_rnn=True):  # else torch leaves LSTMs to their own kernels
+            super().test_compiles_without_graph_breaks()
+
+
+class TestDeepSetVAE(AutoencoderContract):
+    config = MODELS.get("vae").config(encoder="deep-set", reconstruction="chamfer", features="energyflow", latent=4)
+
+
+class TestTransformerVAE(AutoencoderContract):
+    config = MODELS.get("vae").config(
+        encoder="transformer", reconstruction="emd", emd_iterations=20, features="energyflow", latent=4, widths=(32, 16)
+    )
+
+
+class TestGaussianVAE(AutoencoderContract):
+    config = MODELS.get("vae").config(reconstruction="gaussian", posterior_samples=3, features="energyflow")
+    is_permutation_invariant = False
+    learning_rate = 3e-2
 
 
 for _name in MODELS.names():

@@ -1,0 +1,134 @@
+"""Figures of merit of an anomaly search on a whole split."""
+
+# Shapes: B jets of a batch, J jets of a split, L latents.
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jetsweep.data.batch import Batch
+from jetsweep.losses.kl import kl_per_latent
+from jetsweep.metrics import cross_fitted, distance_correlation, mean_signal, sic_curve, worst_signal
+from jetsweep.tasks._anomaly_jets import ACTIVE_NATS, DECORRELATED, SCORE, AnomalyJets
+from jetsweep.tasks._base import Evaluator, Gather
+
+if TYPE_CHECKING:
+    from jetsweep.tasks._anomaly_config import AnomalyConfig
+    from jetsweep.tasks.anomaly import Anomaly
+
+_CDF_FOLDS, _CDF_JETS = 5, 100
+REPORTED = "reported_"
+"""Begins the name of a metric of a signal that nothing may be chosen by."""
+
+
+def metric_names(config: AnomalyConfig) -> tuple[str, ...]:
+    """Metrics that objectives, constraints and the best epoch may be chosen by."""
+    names = ["loss", "reconstruction", "kl", "active_latents", "mass_correlation"]
+    names += [f"mass_jsd_at_{efficiency:g}" for efficiency in config.background_efficiencies]
+    if config.select_on:
+        names += ["worst_signal_auc", "mean_signal_auc", "worst_signal_max_sic"]
+        names += [f"{figure}_{signal}" for figure in ("auc", "max_sic") for signal in config.select_on]
+    return tuple(names)
+
+
+class AnomalyEvaluator(Evaluator):
+    """Keeps the scores of a whole split; metrics see every jet once."""
+
+    def __init__(self, task: Anomaly) -> None:
+        self.task = task
+        self._columns: dict[str, list[np.ndarray]] = {}
+        self._gathered: dict[str, np.ndarray] = {}
+
+    def update(self, outputs: Any, batch: Batch) -> None:
+        columns = {
+            "rows": batch.rows,
+            "label": batch.targets["label"],
+            "mass": batch.scalars["jet_mass"],
+            "pt": batch.scalars["jet_pt"],
+            "loss": self.task.validation_loss(outputs),
+            "error": outputs.error,
+            **self.task.predictions(outputs),
+        }
+        if outputs.log_variance is not None:
+            columns["latent_kl"] = kl_per_latent(outputs.mean, outputs.log_variance)
+        weight = self.task.jet_weight(batch)
+        if weight is not None:
+            columns["weight"] = weight
+        for name, column in columns.items():
+            self._columns.setdefault(name, []).append(column.detach().cpu().numpy())
+
+    def compute(self, gather: Gather) -> dict[str, float]:
+        columns = {name: gather(np.concatenate(parts)) for name, parts in self._columns.items()}
+        order = np.argsort(columns["rows"], kind="stable")
+        self._gathered = {name: column[order] for name, column in columns.items()}
+        scores = [column for name, column in self._gathered.items() if name.startswith(SCORE)]
+        if not all(np.isfinite(score).all() for score in scores):
+            return dict.fromkeys(self.task.metric_names(), float("nan"))
+        self._decorrelate()
+        return self._of_background() | self._of_signals()
+
+    @cached_property
+    def _is_background(self) -> np.ndarray:
+        background = [self.task.classes.index(name) for name in self.task.config.background]
+        return np.isin(self._gathered["label"], background)
+
+    def _decorrelate(self) -> None:
+        """Add the main score after its conditional CDF, where there is enough background for it."""
+        name = self.task.config.main_score.removesuffix(DECORRELATED)
+        found, chosen = self._gathered, self._is_background
+        wanted = self.task.config.main_score.endswith(DECORRELATED)
+        if wanted or chosen.sum() >= _CDF_FOLDS * _CDF_JETS:
+            found[f"{SCORE}{name}{DECORRELATED}"] = cross_fitted(
+                found[f"{SCORE}{name}"],
+                found["mass"],
+                chosen,
+                event=found["rows"],
+                folds=_CDF_FOLDS,
+                min_jets=_CDF_JETS,
+            )
+
+    def _mean(self, name: str) -> float:
+        """Mean of an array over the background."""
+        chosen, weight = self._is_background, self._gathered.get("weight")
+        values = self._gathered[name][chosen].astype(np.float64)
+        return float(values.mean() if weight is None else (values * weight[chosen]).mean())
+
+    def _of_background(self) -> dict[str, float]:
+        config, found, chosen = self.task.config, self._gathered, self._is_background
+        values = {"loss": self._mean("loss"), "reconstruction": self._mean("error"), "kl": 0.0, "active_latents": 0.0}
+        if "latent_kl" in found:
+            mean_L = found["latent_kl"][chosen].mean(axis=0, dtype=np.float64)
+            values["kl"] = float(mean_L.sum() if config.kl.convention == "sum" else mean_L.mean())
+            values["active_latents"] = float((mean_L > ACTIVE_NATS).sum())
+        score, mass = found[f"{SCORE}{config.main_score}"][chosen], found["mass"][chosen]
+        values["mass_correlation"] = distance_correlation(score, mass)
+        jets = self._jets()
+        cuts = jets.sculpting(efficiencies=config.background_efficiencies, measure=config.mass_jsd.measure()).cuts
+        for efficiency, cut in zip(config.background_efficiencies, cuts, strict=True):
+            values[f"mass_jsd_at_{efficiency:g}"] = cut.jsd
+        return values
+
+    def _of_signals(self) -> dict[str, float]:
+        config, jets = self.task.config, self._jets()
+        values: dict[str, float] = {}
+        for prefix, signals in (("", config.select_on), (REPORTED, self.task.reported)):
+            rocs = {name: jets.roc(name) for name in signals if jets.is_class(name).any()}
+            if not rocs:
+                continue
+            areas = {name: roc.area for name, roc in rocs.items()}
+            sic = {name: sic_curve(roc, config.min_background).maximum.sic for name, roc in rocs.items()}
+            values[f"{prefix}worst_signal_auc"] = worst_signal(areas)
+            values[f"{prefix}mean_signal_auc"] = mean_signal(areas)
+            values[f"{prefix}worst_signal_max_sic"] = worst_signal(sic)
+            values |= {f"{prefix}auc_{name}": area for name, area in areas.items()}
+            values |= {f"{prefix}max_sic_{name}": value for name, value in sic.items()}
+        return values
+
+    def _jets(self) -> AnomalyJets:
+        return self.task.jets(self._gathered)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: column for name, column in self._gathered.items() if name not in ("loss", "error")}

@@ -1,0 +1,321 @@
+"""Task anomaly: what the loss is made of, what labels may and may not do, figures of merit, two ranks, resumption."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from jetsweep.data.batch import Batch
+from jetsweep.data.config import DataConfig, prepare
+from jetsweep.errors import DataError, JetsweepError
+from jetsweep.losses import distance_correlation, kl_per_jet
+from jetsweep.losses.reconstruction import reconstruction_error
+from jetsweep.metrics import MassJsd
+from jetsweep.metrics import distance_correlation as exact_correlation
+from jetsweep.models.vae import Reconstruction
+from jetsweep.tasks import build_task
+from jetsweep.tasks._anomaly_config import AnomalyConfig
+from jetsweep.training import TrialSpec, train
+from jetsweep.training.check import check_data
+from jetsweep.training.checkpoint import read_weights
+from jetsweep.training.history import read_history
+from jetsweep.training.world import World
+
+CLASSES = ("qcd", "w", "top")
+SOURCE = {"name": "toy", "jets": 3000, "seed": 1}
+VAE = {"name": "vae", "features": "energyflow", "widths": [16, 8], "latent": 3, "num_constituents": 8}
+SMALL = {"background": ["qcd"], "min_background": 20}
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("anomaly-data")
+    prepare(DataConfig.model_validate({"source": SOURCE}), root)
+    return root
+
+
+def make_spec(task=(), model=(), data=(), **training):
+    return TrialSpec.model_validate(
+        {
+            "name": "test",
+            "seed": 3,
+            "data": {"source": SOURCE, "max_constituents": 16, **dict(data)},
+            "task": {"name": "anomaly", **SMALL, **dict(task)},
+            "model": VAE | dict(model),
+            "training": {"epochs": 2, "batch_size": 200, "optimizer": {"name": "adam", "lr": 3e-3}, **training},
+        }
+    )
+
+
+def task_of(**config):
+    return build_task(AnomalyConfig(**{"background": ["qcd"], **config}), CLASSES)
+
+
+def toy_outputs(num_jets=64, seed=0, grad=False):
+    source = torch.Generator().manual_seed(seed)
+    target, output = torch.randn(2, num_jets, 5, 3, generator=source)
+    mask = torch.arange(5) < torch.randint(1, 6, (num_jets, 1), generator=source)
+    mean, log_variance = torch.randn(2, num_jets, 4, generator=source)
+    output.requires_grad_(grad)
+    error = reconstruction_error(target, output, mask)
+    return Reconstruction(error, target, output, mask, mean, log_variance, error + 1)
+
+
+def toy_batch(num_jets=64, weight=None, seed=0, pair=None):
+    mass = torch.rand(num_jets, generator=torch.Generator().manual_seed(seed)) * 200
+    targets = {"label": torch.zeros(num_jets, dtype=torch.long)} | ({} if pair is None else {"pair": pair})
+    scalars = {"jet_mass": mass, "jet_pt": 600 + mass}
+    return Batch({}, scalars, targets, weight, torch.arange(num_jets))
+
+
+def test_loss_is_the_sum_of_its_terms():
+    outputs, batch = toy_outputs(), toy_batch()
+    task = task_of(kl={"beta": 0.3, "convention": "sum"}, disco={"weight": 5.0, "power": 2.0})
+    total, parts = task.loss(outputs, batch)
+    per_jet = outputs.error + 0.3 * kl_per_jet(outputs.mean, outputs.log_variance, "sum")
+    correlation = distance_correlation(per_jet, batch.scalars["jet_mass"], power=2.0)
+    torch.testing.assert_close(total, per_jet.mean() + 5 * correlation)
+    assert set(parts) == {"loss", "reconstruction", "kl", "disco"}
+    torch.testing.assert_close(parts["reconstruction"], outputs.error.mean())
+
+
+@pytest.mark.parametrize(("of", "shift"), [("reconstruction", 0), ("score", 1)])
+def test_what_is_decorrelated_can_be_chosen(of, shift):
+    outputs, batch = toy_outputs(), toy_batch()
+    _, parts = task_of(kl={"beta": 0.0}, disco={"of": of}).loss(outputs, batch)
+    expected = distance_correlation(outputs.error + shift, batch.scalars["jet_mass"])
+    torch.testing.assert_close(parts["disco"], expected)
+
+
+def test_terms_are_annealed_by_the_epoch():
+    outputs, batch = toy_outputs(), toy_batch()
+    task = task_of(kl={"beta": 2.0, "annealing": {"name": "published", "table": "vae-jet"}})
+    reconstruction, divergence = outputs.error.mean(), kl_per_jet(outputs.mean, outputs.log_variance, "mean").mean()
+    for epoch, weight in ((0, 0.0), (0.9, 0.0), (2.5, 0.5), (7, 1.0), (10, 0.0)):
+        task.epoch = epoch
+        torch.testing.assert_close(task.loss(outputs, batch)[0], reconstruction + 2 * weight * divergence)
+    task = task_of(kl={"beta": 2.0, "annealing": {"name": "linear", "rise": 4}})
+    task.epoch = 1.0
+    torch.testing.assert_close(task.loss(outputs, batch)[0], reconstruction + 0.5 * divergence)
+    torch.testing.assert_close(task.validation_loss(outputs).mean(), reconstruction + 2 * divergence)
+
+
+def test_weights_of_jets_enter_every_mean():
+    outputs = toy_outputs()
+    weight = torch.rand(64, generator=torch.Generator().manual_seed(5))
+    total, _ = task_of(kl={"beta": 0.0}).loss(outputs, toy_batch(weight=weight))
+    torch.testing.assert_close(total, (weight * outputs.error).mean())
+    total, _ = task_of(kl={"beta": 0.0}, use_weights=False).loss(outputs, toy_batch(weight=weight))
+    torch.testing.assert_close(total, outputs.error.mean())
+
+
+@pytest.mark.parametrize("kind", ["mse-sigmoid", "mse-margin", "mae-margin", "kl-margin"])
+def test_equal_outliers_cost_what_the_formula_says(kind):
+    outputs, batch = toy_outputs(), toy_batch()
+    margin = {"margin": 1.5} if kind.endswith("margin") else {}
+    task = task_of(exposure={"classes": ["w"], "kind": kind, **margin})
+    found = task.exposure(outputs, outputs, batch)
+    assert float(found) == pytest.approx(1.5 if margin else -0.5)
+
+
+def test_outliers_of_ranks_add_up_to_those_of_the_whole_batch():
+    """A sum over outliers, whatever part of them a rank has, over the ratio times its background."""
+    background, outliers = toy_outputs(40), toy_outputs(60, seed=1)
+    pair = torch.arange(60) * 40 // 60
+    task = task_of(exposure={"classes": ["w"], "ratio": 1.5})
+    whole = task.exposure(background, outliers, toy_batch(60, pair=pair))
+    total = 0.0
+    for first, last, low, high in ((0, 16, 0, 24), (16, 40, 24, 60)):
+        part = Reconstruction(*(x[first:last] if x is not None else None for x in background))
+        theirs = Reconstruction(*(x[low:high] if x is not None else None for x in outliers))
+        found = task.exposure(part, theirs, toy_batch(high - low, pair=pair[low:high] - first))
+        total = total + found * (last - first) / 40
+    torch.testing.assert_close(total, whole)
+
+
+def test_background_alone_is_trained_on(data_root):
+    result_of = {}
+    for name, task in {"plain": {}, "contaminated": {"contamination": {"top": 0.1}}}.items():
+        folder = data_root.parent / f"anomaly-{name}"
+        train(make_spec(task, epochs=1), folder, data_root)
+        result_of[name] = json.loads((folder / "streams.json").read_text())["main"]["classes"]
+    assert [name for name, count in result_of["plain"].items() if count] == ["qcd"]
+    assert result_of["contaminated"]["top"] == pytest.approx(0.1 * result_of["contaminated"]["qcd"], abs=1)
+
+
+def test_labels_of_signals_change_nothing_but_their_metrics(data_root, tmp_path):
+    """Weights and the choice of the best epoch are the same whether or not signals are looked at."""
+    train(make_spec(), tmp_path / "blind", data_root)
+    train(make_spec({"select_on": ["top"]}), tmp_path / "seeing", data_root)
+    blind, seeing = (read_history(tmp_path / name / "history.jsonl") for name in ("blind", "seeing"))
+    for a, b in zip(blind, seeing, strict=True):
+        assert a["val/reported_auc_top"] == b["val/auc_top"]
+        for name in ("train/loss", "val/loss", "val/mass_jsd_at_0.1"):
+            assert a[name] == b[name]
+    weights = [read_weights(tmp_path / name / "checkpoints" / "best")[0] for name in ("blind", "seeing")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_reported_signals_are_no_objectives():
+    config = AnomalyConfig(background=["qcd"], select_on=["w"])
+    names = build_task(config, CLASSES).metric_names()
+    assert {"worst_signal_auc", "auc_w", "mass_jsd_at_0.1"} <= set(names)
+    assert not any("top" in name or name.startswith("reported") for name in names)
+
+
+def scored(num_background=4000, num_signal=1000, seed=0, **config):
+    """A task with jets whose loss grows with the mass, and its evaluator."""
+    rng = np.random.default_rng(seed)
+    label = np.repeat([0, 1, 2], [num_background, num_signal, num_signal])
+    mass = np.where(label == 0, rng.exponential(40, len(label)) + 20, rng.normal(80 + 90 * (label == 2), 8))
+    error = torch.from_numpy(mass / 100 + rng.exponential(0.3, len(label)) + 0.4 * (label > 0)).float()
+    task = task_of(kl={"beta": 0.0}, scores=["loss", "reconstruction", "kl"], **config)
+    evaluator = task.evaluator()
+    latents = torch.from_numpy(rng.normal(size=(2, len(label), 3))).float() * torch.tensor([1.0, 0.3, 0.0])
+    order = rng.permutation(len(label))
+    for part in np.array_split(order, 7):
+        rows = torch.from_numpy(part)
+        slots = torch.zeros(len(part), 1, 1)
+        outputs = Reconstruction(error[rows], slots, slots, slots[..., 0] == 0, *latents[:, rows])
+        scalars = {"jet_mass": torch.from_numpy(mass[part]).float(), "jet_pt": torch.full((len(part),), 600.0)}
+        evaluator.update(outputs, Batch({}, scalars, {"label": torch.from_numpy(label[part])}, None, rows))
+    return task, evaluator, label, mass, error.numpy()
+
+
+def test_figures_of_merit_agree_with_plain_arrays():
+    from sklearn.metrics import roc_auc_score
+
+    task, evaluator, label, mass, error = scored(select_on=["w", "top"], mass_jsd={"bins": 30, "high": 300})
+    values = evaluator.compute(lambda x: x)
+    assert set(values) == set(task.metric_names())
+    areas = [roc_auc_score(label[keep] > 0, error[keep]) for keep in ((label != 2), (label != 1))]
+    assert values["worst_signal_auc"] == pytest.approx(min(areas), abs=1e-6)
+    assert values["mean_signal_auc"] == pytest.approx(np.mean(areas), abs=1e-6)
+    score, m = error[label == 0], mass[label == 0].astype(np.float32)
+    passes = score >= np.sort(score)[-400]
+    assert values["mass_jsd_at_0.1"] == pytest.approx(MassJsd(30, 0, 300).of_cut(m, passes))
+    assert values["mass_correlation"] == pytest.approx(exact_correlation(score, m), rel=1e-5)
+    assert values["active_latents"] == 2
+
+
+def test_quantiles_among_equal_masses_do_not_sculpt():
+    plain = scored(select_on=["top"])[1].compute(lambda x: x)
+    task, evaluator, label, *_ = scored(select_on=["top"], main_score="loss_cdf")
+    values = evaluator.compute(lambda x: x)
+    assert values["mass_jsd_at_0.1"] < 0.2 * plain["mass_jsd_at_0.1"]
+    arrays = evaluator.arrays()
+    found = arrays["score_loss_cdf"][label == 0]
+    assert np.abs(np.quantile(found, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.03
+    assert {"scores", "mass", "roc" if "roc" in task.figures(arrays) else "sic"} <= set(task.figures(arrays))
+
+
+def test_worst_signal_is_never_better_than_the_mean():
+    for seed in range(3):
+        values = scored(select_on=["w", "top"], seed=seed)[1].compute(lambda x: x)
+        assert values["worst_signal_auc"] <= values["mean_signal_auc"]
+
+
+def test_scores_that_are_not_numbers_end_the_trial(data_root, tmp_path):
+    spec = make_spec(optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"})
+    result = train(spec, tmp_path, data_root)
+    assert result.stopped_because == "diverged"
+    assert "is not finite" in result.error
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "training", "message"),
+    [
+        ({"select_on": ["top"], "report_on": ["top"]}, {}, {}, r"report_on: expected each class in one place"),
+        ({"select_on": ["qcd"]}, {}, {}, r"select_on: expected each class in one place, found 'qcd' in background"),
+        ({"main_score": "mse"}, {}, {}, r"main_score: expected one of scores \(loss, reconstruction, kl\)"),
+        ({"background_efficiencies": [1.0]}, {}, {}, r"expected numbers inside \(0, 1\), found 1"),
+        ({"contamination": {"qcd": 0.1}}, {}, {}, r"contamination: expected other classes than the background"),
+        ({"exposure": {"classes": ["qcd"]}}, {}, {}, r"exposure.classes: expected other classes"),
+        ({"exposure": {"classes": ["top"], "kind": "mse-sigmoid", "margin": 1}}, {}, {}, r"margin: expected none"),
+        ({"mass_jsd": {"low": 10, "high": 5}}, {}, {}, r"expected low < high, found 10 and 5"),
+        ({}, {"variational": False}, {}, r"task.kl.beta: expected 0 beside model.variational: false"),
+        ({"kl": {"beta": 0}}, {"variational": False}, {}, r"task.scores: kl needs model.variational: true"),
+        ({"scores": ["loss", "iwae"]}, {}, {}, r"task.scores: iwae needs model.posterior_samples of at least 1"),
+        ({"disco": {}}, {}, {"accumulate": 2}, r"expected 1 and on_out_of_memory: fail beside task.disco"),
+        ({"disco": {"of": "score"}}, {}, {}, r"task.disco.of: score needs model.decode_mean: true"),
+        (
+            {"exposure": {"classes": ["top"], "kind": "mae-margin"}},
+            {"reconstruction": "chamfer"},
+            {},
+            r"mae-margin compares slot by slot, found model.reconstruction: chamfer",
+        ),
+        ({}, {"name": "pfn", "widths": None}, {}, r"expects an architecture that returns reconstruction, found pfn"),
+        ({"disco": {"lambda": 3}}, {}, {}, r"disco.lambda"),
+    ],
+)
+def test_settings_that_do_not_fit(task, model, training, message):
+    if model.get("name") == "pfn":
+        with pytest.raises(ValueError, match=message):
+            TrialSpec.model_validate(make_spec().model_dump() | {"model": {"name": "pfn"}})
+        return
+    with pytest.raises(ValueError, match=message):
+        make_spec(task, model, **training)
+
+
+def test_classes_and_splits_are_checked(data_root):
+    with pytest.raises(JetsweepError, match=r"task.select_on: expected classes of the dataset .*, found 'higgs'"):
+        build_task(AnomalyConfig(background=["qcd"], select_on=["higgs"]), CLASSES)
+    task = task_of(background_efficiencies=[0.01], select_on=["w"])
+    with pytest.raises(DataError, match=r"'val' has 500 background jets \(qcd\): expected at least 1000 for a cut"):
+        task.check_split("val", 900, {"qcd": 500, "w": 400})
+    with pytest.raises(DataError, match="no jets of 'w', which task.select_on names"):
+        task.check_split("val", 2000, {"qcd": 2000})
+    with pytest.raises(DataError, match="no jets of the background"):
+        task.check_split("train", 10, {"w": 10})
+    spec = make_spec({"background_efficiencies": [0.001]})
+    with pytest.raises(DataError, match="background jets"):
+        check_data(spec, prepare(spec.data, data_root))
+
+
+EXPOSURE = {"classes": ["top"], "kind": "mse-margin", "pairing": {"by": ["mass"], "window": [60.0]}}
+
+
+def _rank(rank, specs, workdir, data_root, rendezvous):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    try:
+        for name, spec in specs.items():
+            train(TrialSpec.model_validate(spec), workdir / name, data_root, world=World(rank, 2, torch.device("cpu")))
+    finally:
+        dist.destroy_process_group()
+
+
+def test_two_ranks_equal_one(data_root, tmp_path):
+    """With latent noise, DisCo, free bits and paired outliers."""
+    torch.set_num_threads(1)
+    kl = {"beta": 0.1, "free_bits": 0.02}
+    specs = {
+        "disco": make_spec({"kl": kl, "disco": {"weight": 2.0}}),
+        "exposure": make_spec({"kl": kl, "exposure": EXPOSURE}),
+        "unpaired": make_spec({"exposure": {"classes": ["top"], "kind": "kl-margin", "ratio": 0.5}}),
+    }
+    for name, spec in specs.items():
+        train(spec, tmp_path / "one" / name, data_root)
+    dumped = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
+    mp.spawn(_rank, (dumped, tmp_path / "two", data_root, tmp_path / "rendezvous"), nprocs=2)
+    for name in specs:
+        one, two = (read_history(tmp_path / ranks / name / "history.jsonl") for ranks in ("one", "two"))
+        for a, b in zip(one, two, strict=True):
+            for key in a:
+                if key.startswith(("train/", "val/")) and "sic" not in key:
+                    assert b[key] == pytest.approx(a[key], rel=2e-3, abs=2e-4), (name, key)
+
+
+def test_resumed_is_bitwise_the_uninterrupted(data_root, tmp_path):
+    torch.set_num_threads(1)
+    spec = make_spec({"exposure": EXPOSURE, "disco": {"weight": 2.0}}, epochs=3)
+    train(spec, tmp_path / "once", data_root)
+    asked = iter([False] * 9)
+    stopped = train(spec, tmp_path / "twice", data_root, stop_requested=lambda: next(asked, True))
+    assert stopped.stopped_because == "asked"
+    train(spec, tmp_path / "twice", data_root)
+    once, twice = (read_weights(tmp_path / name / "checkpoints" / "last")[0] for name in ("once", "twice"))
+    assert all(torch.equal(value, twice[name]) for name, value in once.items())
