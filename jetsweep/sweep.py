@@ -250,15 +250,13 @@ def _reweightings(template: ExperimentTemplate, dataset: Dataset) -> dict[str, N
 
 def _wanted_columns(template: ExperimentTemplate) -> set[tuple[tuple[str, ...], ...]]:
     """Constituent columns, scalar columns and further groups that the space's architectures want."""
-    from jetsweep.models._base import MODELS
-    from jetsweep.models._features import Preprocessing
+    from jetsweep.models._jet_model import preprocessing_of
     from jetsweep.tasks import TASKS
 
     wanted: set[tuple[tuple[str, ...], ...]] = set()
     for experiment in template.examples:
         model: Any = experiment.model
-        network: Any = MODELS.get(model.name).network
-        made = Preprocessing(model.features, network.inputs, experiment.data.max_constituents, model.jet_axis)
+        made = preprocessing_of(model, experiment.data.max_constituents)
         of_task = TASKS.get(experiment.task.name).task.constituents
         wanted.add(((*made.constituent_columns, *of_task), made.scalar_columns, tuple(made.group_columns)))
     return wanted

@@ -128,33 +128,38 @@ def verify(dataset: Folder) -> None:
 
 @app.command()
 def stats(dataset: Folder) -> None:
-    """Show multiplicity and jet kinematics of every class in every split."""
+    """Show multiplicity and kinematics of every class in every split."""
     import numpy as np
     from rich.table import Table
 
     from jetsweep.data.dataset import open_dataset
 
     opened = open_dataset(dataset)
-    scalars = [name for name in ("jet_pt", "jet_mass") if name in opened.manifest.scalars]
-    medians = [f"median {name} [GeV]" for name in scalars]
-    table = Table("split", "class", "jets", "constituents", "most", *medians, title=f"{dataset}: statistics")
+    known, has_constituents = opened.manifest.scalars, "constituents" in opened.manifest.groups
+    scalars = [name for name in ("jet_pt", "jet_mass") if name in known] if has_constituents else list(known)
+    medians = [f"median {name}" + (f" [{known[name]}]" if known[name] else "") for name in scalars]
+    lengths_shown = ("constituents", "most") if has_constituents else ()
+    table = Table("split", "class", "jets", *lengths_shown, *medians, title=f"{dataset}: statistics")
     for split in opened.splits:
         lengths, labels = [], []
         values: dict[str, list[Any]] = {scalar: [] for scalar in scalars}
         for block in opened.reader(split).blocks:
-            lengths.append(np.diff(block.offsets("constituents")))
+            if has_constituents:
+                lengths.append(np.diff(block.offsets("constituents")))
             labels.append(block.scalar("label"))
             for scalar in scalars:
                 values[scalar].append(block.scalar(scalar))
-        length_B, label_B = np.concatenate(lengths), np.concatenate(labels)
+        label_B = np.concatenate(labels)
         for index, name in enumerate(opened.classes):
             mine_B = label_B == index
             if not mine_B.any():
-                table.add_row(split, name, "0", *["-"] * (2 + len(scalars)))
+                table.add_row(split, name, "0", *["-"] * (len(lengths_shown) + len(scalars)))
                 continue
             row = [f"{np.median(np.concatenate(values[scalar])[mine_B]):.1f}" for scalar in scalars]
-            counts = length_B[mine_B]
-            table.add_row(split, name, f"{len(counts):,}", f"{counts.mean():.1f}", str(counts.max()), *row)
+            if has_constituents:
+                counts = np.concatenate(lengths)[mine_B]
+                row = [f"{counts.mean():.1f}", str(counts.max()), *row]
+            table.add_row(split, name, f"{mine_B.sum():,}", *row)
     _console().print(table)
 
 

@@ -32,9 +32,10 @@ def resolve(dataset: Dataset, names: Iterable[str], key: str) -> list[str]:
         If there is none, or one is meant twice; `key` says where the names come from.
     """
     resolved: list[str] = []
+    can_derive = "constituents" in dataset.manifest.groups
     for name in names:
         stored = dataset.manifest.scalars
-        found = next((x for x in (name, f"jet_{name}") if x in stored or derivable(x)), None)
+        found = next((x for x in (name, f"jet_{name}") if x in stored or (can_derive and derivable(x))), None)
         if found is None:
             raise DataError(
                 f"{dataset.path}: {key}: expected scalars of the dataset, {', '.join(stored)}; found "

@@ -253,8 +253,11 @@ class Dataset:
             for name in ("px", "py", "pz", "energy") if self._is_derived_group(group) else columns:
                 self._require(name, "constituents" if self._is_derived_group(group) else group)
         for name in scalars:
-            if name in self.manifest.scalars or not derivable(name):
+            if name in self.manifest.scalars or not self._can_derive(name):
                 self._require(name, None)
+
+    def _can_derive(self, name: str) -> bool:
+        return derivable(name) and "constituents" in self.manifest.groups
 
     def _is_derived_group(self, name: str) -> bool:
         return name in DERIVED_GROUPS and name not in self.manifest.groups
@@ -262,7 +265,12 @@ class Dataset:
     def _require(self, name: str, group: str | None) -> None:
         if not self.has_column(name, group):
             place = f"group {group!r}" if group else "scalars"
-            there = self.manifest.groups[group].columns if group in self.manifest.groups else self.manifest.scalars
+            if group is not None and group not in self.manifest.groups:
+                raise DataError(
+                    f"{self.path}: expected column {name!r} among the {place}, found rows without {group}; they have "
+                    f"the scalars {', '.join(self.manifest.scalars)}"
+                )
+            there = self.manifest.groups[group].columns if group else self.manifest.scalars
             raise DataError(f"{self.path}: expected column {name!r} among the {place}, found {', '.join(there)}")
 
     def ensure_derived(self, split: str, scalars: tuple[str, ...]) -> None:

@@ -46,12 +46,13 @@ def make_dataset(
 
     config = source_options(source, options)
     maker = SOURCES.get(config.name)(config)
+    columns = maker.constituent_columns
     writer = DatasetWriter(
         Path(out),
         source=config.name,
         options=config.model_dump(mode="json"),
         classes=maker.classes,
-        groups={"constituents": {name: UNITS.get(name, "") for name in maker.constituent_columns}},
+        groups={"constituents": {name: UNITS.get(name, "") for name in columns}} if columns else {},
         scalars={name: UNITS.get(name, "") for name in maker.scalar_columns},
         provenance=maker.provenance(),
         seed=config.seed,

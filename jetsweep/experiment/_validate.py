@@ -14,7 +14,8 @@ from jetsweep.experiment._yaml import Document, Path_
 from jetsweep.experiment.distributions import KINDS, OPTIONS
 from jetsweep.experiment.schema import Experiment
 from jetsweep.models._base import MODELS
-from jetsweep.models._features import COLUMNS, Preprocessing
+from jetsweep.models._features import COLUMNS
+from jetsweep.models._jet_model import preprocessing_of
 from jetsweep.registry import Registry
 from jetsweep.tasks._base import TASKS
 
@@ -51,9 +52,8 @@ def validate_tree(tree: dict[str, Any], document: Document, sources: dict[Path_,
 def _check_features(experiment: Experiment, document: Document, sources: dict[Path_, Path_]) -> None:
     """Refuse a feature set that does not exist or lacks what the network asks for."""
     model = experiment.model
-    network: Any = MODELS.get(model.name).network
     try:
-        Preprocessing(model.features, network.inputs, experiment.data.max_constituents, model.jet_axis)
+        preprocessing_of(model, experiment.data.max_constituents)
     except ValueError as error:
         hint = did_you_mean(model.features, COLUMNS)
         raise _at(document, ("model", "features"), sources, f"{error}{hint}") from error

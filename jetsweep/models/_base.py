@@ -30,6 +30,11 @@ class ModelConfig(BaseModel):
         "softmax", description="Two-class problems end in two softmax outputs or in one sigmoid output."
     )
 
+    @property
+    def named_scalars(self) -> tuple[str, ...]:
+        """What the feature set ``scalars`` consists of, for architectures that read it."""
+        return ()
+
 
 class Network(Protocol):
     """An architecture: a module that names the tensors it wants.

@@ -13,6 +13,7 @@ atlas7                  centred, rotated and flipped angles with logarithms of p
                         (arXiv:2407.20127), first 80 constituents, standardised on the training split
 aligned                 z = pT / sum pT and the angles of atlas7, of all constituents: what jet images are made of
 high-level              the fifteen jet variables of arXiv:2407.20127, standardised on the training split
+scalars                 stored scalars that the model names, standardised on the training split
 lund2 … lund5           two to five coordinates of each Cambridge/Aachen declustering, linked as a tree
                         (arXiv:2012.08526); the loader clusters
 ======================  ==================================================================================
@@ -47,6 +48,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "atlas7": P4,
     "aligned": P4,
     "high-level": (),
+    "scalars": (),
 } | dict.fromkeys(LUND_FEATURES, ())
 """Constituent columns that each feature set reads."""
 
@@ -82,6 +84,8 @@ class Preprocessing(nn.Module):
         Number of slots P; constituents beyond are cut.
     jet_axis : "sum" or "stored"
         Whether jet pT, energy and axis are those of the constituents' sum or of the stored jet scalars (JetClass).
+    scalars : tuple of str
+        Names of what the set ``scalars`` consists of; other sets have none.
 
     Raises
     ------
@@ -89,26 +93,34 @@ class Preprocessing(nn.Module):
         If there is no such feature set, or a network asks for a tensor that the set does not have.
     """
 
-    def __init__(self, features: str, inputs: tuple[str, ...], max_constituents: int, jet_axis: str = "sum") -> None:
+    def __init__(
+        self,
+        features: str,
+        inputs: tuple[str, ...],
+        max_constituents: int,
+        jet_axis: str = "sum",
+        scalars: tuple[str, ...] = (),
+    ) -> None:
         super().__init__()
         if features not in COLUMNS:
             raise ValueError(f"expected one of the feature sets {', '.join(COLUMNS)}, found {features!r}")
-        of_the_jet = features == "high-level"
+        self.of_the_jet = HIGH_LEVEL_NAMES if features == "high-level" else scalars if features == "scalars" else ()
         is_tree = features in LUND_FEATURES
         lacks_tracks = "track_mask" in inputs and features != "tracks"
-        if of_the_jet != ("jet_features" in inputs) or is_tree != ("neighbours" in inputs) or lacks_tracks:
+        if bool(self.of_the_jet) != ("jet_features" in inputs) or is_tree != ("neighbours" in inputs) or lacks_tracks:
             raise ValueError(
                 f"the feature set {features!r} does not provide what the network asks for: {', '.join(inputs)}"
             )
         self.features, self.inputs, self.jet_axis = features, tuple(inputs), jet_axis
         self.max_constituents = min(max_constituents, ATLAS_CONSTITUENTS) if features == "atlas7" else max_constituents
-        self.num_features = NUM_FEATURES[features]
-        self.needs_statistics = features in ("atlas7", "high-level")
+        self.num_features = len(self.of_the_jet) or NUM_FEATURES[features]
+        self.needs_statistics = features == "atlas7" or bool(self.of_the_jet)
         self.register_buffer("mean", torch.zeros(self.num_features))
         self.register_buffer("std", torch.ones(self.num_features))
         self.mean: Tensor
         self.std: Tensor
-        divisors = [HIGH_LEVEL_DIVISORS.get(name, 1.0) for name in HIGH_LEVEL_NAMES] if of_the_jet else []
+        divided = HIGH_LEVEL_DIVISORS if features == "high-level" else {}
+        divisors = [divided.get(name, 1.0) for name in self.of_the_jet]
         self.register_buffer("divisors", torch.tensor(divisors), persistent=False)
         self.divisors: Tensor
 
@@ -125,14 +137,14 @@ class Preprocessing(nn.Module):
     @property
     def scalar_columns(self) -> tuple[str, ...]:
         """Scalars that a batch must carry."""
-        if self.features == "high-level":
-            return HIGH_LEVEL_NAMES
+        if self.of_the_jet:
+            return self.of_the_jet
         return ("jet_pt", "jet_eta", "jet_phi", "jet_energy") if self.jet_axis == "stored" else ()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Tensors by name, exactly those of `inputs`."""
-        if self.features == "high-level":
-            return {"jet_features": self._standardise(self._high_level(batch))}
+        if self.of_the_jet:
+            return {"jet_features": self._standardise(self._jet_features(batch))}
         if self.features in LUND_FEATURES:
             return lund_inputs(self.features, batch.groups["lund"], self.max_constituents)
         x_BPF, mask_BP = self._padded(batch)
@@ -193,8 +205,8 @@ class Preprocessing(nn.Module):
     def _raw_rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unstandardised features as rows (N, F) with their weights (N,), float64."""
         weight_B = torch.ones(len(batch)) if batch.weight is None else batch.weight
-        if self.features == "high-level":
-            return self._high_level(batch).double(), weight_B.double()
+        if self.of_the_jet:
+            return self._jet_features(batch).double(), weight_B.double()
         x_BPF, mask_BP = self._padded(batch)
         derived = self._derive(torch.where(mask_BP[..., None], x_BPF[..., :4], 0.0), mask_BP, x_BPF[..., 4:], None)
         weight_BP = weight_B[:, None].expand_as(mask_BP)
@@ -213,8 +225,8 @@ class Preprocessing(nn.Module):
             return None
         return torch.stack([batch.scalars[name] for name in ("jet_pt", "jet_eta", "jet_phi", "jet_energy")], dim=-1)
 
-    def _high_level(self, batch: Batch) -> Tensor:
-        return torch.stack([batch.scalars[name] for name in HIGH_LEVEL_NAMES], dim=-1) / self.divisors
+    def _jet_features(self, batch: Batch) -> Tensor:
+        return torch.stack([batch.scalars[name] for name in self.of_the_jet], dim=-1) / self.divisors
 
     def _standardise(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

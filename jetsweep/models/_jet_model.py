@@ -33,6 +33,18 @@ class JetModel(nn.Module):
         return logits
 
 
+def preprocessing_of(config: ModelConfig, max_constituents: int) -> Preprocessing:
+    """From jets to the tensors that the network of `config` wants.
+
+    Raises
+    ------
+    ValueError
+        If the feature set does not exist or does not suit the architecture.
+    """
+    network: Any = MODELS.get(config.name).network
+    return Preprocessing(config.features, network.inputs, max_constituents, config.jet_axis, config.named_scalars)
+
+
 def build_jet_model(config: ModelConfig, num_outputs: int, max_constituents: int) -> JetModel:
     """Make the network that `config` describes, with fresh weights and the preprocessing of its feature set.
 
@@ -49,9 +61,8 @@ def build_jet_model(config: ModelConfig, num_outputs: int, max_constituents: int
     JetsweepError
         If the feature set does not exist or does not suit the architecture.
     """
-    network: Any = MODELS.get(config.name).network
     try:
-        preprocessing = Preprocessing(config.features, network.inputs, max_constituents, config.jet_axis)
+        preprocessing = preprocessing_of(config, max_constituents)
     except ValueError as error:
         raise JetsweepError(f"model.features of {config.name}: {error}") from error
     return JetModel(preprocessing, build_network(config, preprocessing.num_features, num_outputs))

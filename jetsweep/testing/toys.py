@@ -53,7 +53,7 @@ def toy_inputs(
     """Tensors that a network of `config` wants, the labels, and the number of features.
 
     Four-vectors go through the feature set of `config`; a third of the constituents is neutral, track columns are unit
-    Gaussians, high-level variables are unit Gaussians about the label.
+    Gaussians, high-level variables and named scalars are unit Gaussians about the label.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def toy_inputs(
     num_jets, num_slots, seed, min_constituents : int
         As in `toy_four_vectors`.
     """
-    num_features = NUM_FEATURES[config.features]
+    num_features = len(config.named_scalars) or NUM_FEATURES[config.features]
     p4_BP4, mask_BP, label_B = toy_four_vectors(num_jets, num_slots, seed, min_constituents)
-    if config.features == "high-level":
+    if config.features in ("high-level", "scalars"):
         source = torch.Generator().manual_seed(seed)
         return (
             {"jet_features": label_B[:, None] + torch.randn(num_jets, num_features, generator=source)},

@@ -55,6 +55,7 @@ def count(module):
         ("efn", 2, 2, EXAMPLE, 56_630),
         ("efn", 2, 1, ATLAS_EFN, 959_251),
         ("hldnn", 15, 1, {}, 133_381),
+        ("mlp", 4, 1, {}, 8_705),
         # counted on a network of this description; the printed 1,499,585 hold moving statistics and an unpublished stem
         ("resnet", 3, 1, {}, 1_479_921),
         ("lorentznet", 7, 2, {}, 224_072),

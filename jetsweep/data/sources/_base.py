@@ -59,7 +59,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def constituent_columns(self) -> tuple[str, ...]:
-        """Children of the constituents, px, py, pz, energy first."""
+        """Children of the constituents, px, py, pz, energy first; empty where rows have scalars only."""
 
     @property
     def scalar_columns(self) -> tuple[str, ...]:
@@ -95,10 +95,11 @@ class Source(ABC):
 
     def table(self, jets: Jets) -> pa.Table:
         """Arrow form of a chunk: `constituents`, scalars, `label`, `source_file`, `source_row`, `shower_weights`."""
-        children = [_array(jets.values[name], name) for name in self.constituent_columns]
-        struct = pa.StructArray.from_arrays(children, names=list(self.constituent_columns))
-        offsets = pa.array(jets.offsets.astype(np.int32))
-        columns = {"constituents": pa.ListArray.from_arrays(offsets, struct)}
+        columns = {}
+        if self.constituent_columns:
+            children = [_array(jets.values[name], name) for name in self.constituent_columns]
+            struct = pa.StructArray.from_arrays(children, names=list(self.constituent_columns))
+            columns["constituents"] = pa.ListArray.from_arrays(pa.array(jets.offsets.astype(np.int32)), struct)
         columns |= {name: _array(jets.scalars[name], name) for name in self.scalar_columns}
         labels = pa.array(list(self.classes), pa.string())
         columns["label"] = pa.DictionaryArray.from_arrays(pa.array(jets.label.astype(np.int32)), labels)

@@ -23,8 +23,9 @@ class Jets:
     Parameters
     ----------
     values : dict of str to array, shape (N,)
-        Constituent columns; the first four are px, py, pz, energy (GeV).
+        Constituent columns; the first four are px, py, pz, energy (GeV). Empty for rows of scalars only.
     offsets : array, shape (B + 1,), int64
+        Zeros for rows of scalars only.
     label : array, shape (B,), int
         Index into the source's classes.
     scalars : dict of str to array, shape (B,)
@@ -72,7 +73,12 @@ class Jets:
         return replace(self, values={name: x[order_N] for name, x in self.values.items()})
 
     def checked(self) -> Jets:
-        """Leave out jets that cannot be used, and count them: NaN or infinite, negative energy, no constituents."""
+        """Leave out jets that cannot be used, and count them: NaN or infinite, negative energy, no constituents.
+
+        Of rows that have scalars only, those are looked at.
+        """
+        if not self.values:
+            return self._left({"not_finite": ~np.all([np.isfinite(x) for x in self.scalars.values()], axis=0)})
         p4_N4 = np.column_stack([self.values[name] for name in P4])
         bad_N = ~np.isfinite(p4_N4).all(axis=1)
         for name in self.values.keys() & set(TRACKS):
@@ -82,6 +88,10 @@ class Jets:
             "negative_energy": np.bincount(self.jet, p4_N4[:, 3] < 0, minlength=len(self)) > 0,
             "no_constituents": np.diff(self.offsets) == 0,
         }
+        return self._left(reasons_B)
+
+    def _left(self, reasons_B: Mapping[str, np.ndarray]) -> Jets:
+        """Jets that there is no reason to leave out; each counts for its first."""
         dropped, keep_B = dict(self.dropped), np.ones(len(self), bool)
         for reason, is_bad_B in reasons_B.items():
             count = int((is_bad_B & keep_B).sum())
