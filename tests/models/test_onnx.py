@@ -67,6 +67,8 @@ def exported(name, **settings):
     jet_model = build_jet_model(spec.model, num_outputs, SLOTS).eval()
     if jet_model.preprocessing.needs_statistics:
         jet_model.preprocessing.std.uniform_(0.5, 2.0)
+        if "p4" in jet_model.preprocessing.features:  # GeV
+            jet_model.preprocessing.std.mul_(50.0)
     graph = PaddedModel(LoadedModel(jet_model, spec, classes))
     content, slots_are_free = to_onnx(graph, inputs(graph, 5, SLOTS), {"model": name})
     assert slots_are_free == (name not in FIXED_SLOTS)
