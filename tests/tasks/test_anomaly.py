@@ -319,3 +319,30 @@ def test_resumed_is_bitwise_the_uninterrupted(data_root, tmp_path):
     train(spec, tmp_path / "twice", data_root)
     once, twice = (read_weights(tmp_path / name / "checkpoints" / "last")[0] for name in ("once", "twice"))
     assert all(torch.equal(value, twice[name]) for name, value in once.items())
+
+
+def test_decorrelation_lowers_the_sculpting_of_the_mass(tmp_path_factory, tmp_path):
+    """The plain score follows the mass; DisCo and the conditional CDF take that away, and cost sensitivity."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("more-toys")
+    source = {"name": "toy", "jets": 16_000, "seed": 1}
+    test = {}
+    for name, task in {
+        "plain": {},
+        "cdf": {"main_score": "loss_cdf"},
+        "disco": {"disco": {"weight": 1.0, "of": "score"}},
+    }.items():
+        spec = make_spec(
+            {"kl": {"beta": 0.0}, "select_on": ["top"], **task},
+            {"widths": [64, 32], "noise": 0.0, "decode_mean": True, "num_constituents": 16},
+            {"source": source},
+            epochs=8,
+            batch_size=400,
+            monitor={"metric": "val/penalised_loss"},
+        )
+        test[name] = train(spec, tmp_path / name, root).test
+    assert test["plain"]["test/mass_correlation"] > 0.6
+    for name in ("cdf", "disco"):
+        assert test[name]["test/mass_jsd_at_0.1"] < test["plain"]["test/mass_jsd_at_0.1"] / 2
+        assert test[name]["test/mass_correlation"] < 0.1
+        assert test[name]["test/auc_top"] < test["plain"]["test/auc_top"]
