@@ -57,23 +57,27 @@ def decays(
     """
     absolute_M = np.abs(pdg_id)
     daughters_M2 = np.stack([first, last], axis=1) + starts[event][:, None]
-    row_R = np.flatnonzero((absolute_M == resonance) & (absolute_M[daughters_M2[:, 0]] != resonance))
-    rows_RD = np.stack([row_R, *_products(row_R, absolute_M, daughters_M2)], axis=1)
+    # a recoil or an emission gives the record another copy of a particle, which Vincia lists after what is emitted
+    same_M2 = absolute_M[daughters_M2] == absolute_M[:, None]
+    copy_M = np.where(same_M2[:, 0], daughters_M2[:, 0], np.where(same_M2[:, 1], daughters_M2[:, 1], -1))
+    row_R = np.flatnonzero((absolute_M == resonance) & (copy_M < 0))
+    rows_RD = np.stack([row_R, *_products(row_R, absolute_M, daughters_M2, copy_M)], axis=1)
     return Decays(event[row_R], p4[rows_RD])
 
 
-def _products(row_R: np.ndarray, absolute_M: np.ndarray, daughters_M2: np.ndarray) -> list[np.ndarray]:
+def _products(
+    row_R: np.ndarray, absolute_M: np.ndarray, daughters_M2: np.ndarray, copy_M: np.ndarray
+) -> list[np.ndarray]:
     """Rows of what the particles `row_R` decay to; the particles themselves where they are no resonances."""
-    if not np.isin(absolute_M[row_R], UNSTABLE).any():
+    if len(row_R) == 0 or not np.isin(absolute_M[row_R], UNSTABLE).all():
         return [row_R]
-    # a recoil gives the event record another copy of the particle
-    while (same_R := absolute_M[daughters_M2[row_R, 0]] == absolute_M[row_R]).any():
-        row_R = np.where(same_R, daughters_M2[row_R, 0], row_R)
+    while (copied_R := copy_M[row_R] >= 0).any():
+        row_R = np.where(copied_R, copy_M[row_R], row_R)
     one_R, other_R = daughters_M2[row_R].T
     # t → W b in either order: the one that decays further comes first
     swap_R = np.isin(absolute_M[other_R], UNSTABLE) & ~np.isin(absolute_M[one_R], UNSTABLE)
     one_R, other_R = np.where(swap_R, other_R, one_R), np.where(swap_R, one_R, other_R)
-    return [*_products(one_R, absolute_M, daughters_M2), *_products(other_R, absolute_M, daughters_M2)]
+    return [product for row in (one_R, other_R) for product in _products(row, absolute_M, daughters_M2, copy_M)]
 
 
 def contained(jet_event: np.ndarray, jet_p4: np.ndarray, of: Decays, radius: float) -> np.ndarray:
