@@ -87,6 +87,8 @@ class PythiaOptions(VariedOptions):
     def _classes_of_the_process(self) -> PythiaOptions:
         known = [recipe.label for recipe in PROCESSES[self.process].recipes]
         if self.classes is not None:
+            if not self.classes:
+                raise ValueError(f"classes: expected at least one of {', '.join(known)} ({self.process}), found none")
             for name, share in self.classes.items():
                 if name not in known:
                     raise ValueError(f"classes: expected some of {', '.join(known)} ({self.process}), found {name!r}")
