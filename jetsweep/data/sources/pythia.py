@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from jetsweep.data.config import SourceOptions
 from jetsweep.data.sources import _particle_flow
@@ -35,6 +35,11 @@ from jetsweep.errors import DataError
 CHUNK = 1_000
 
 
+def _sorted_by_name(shares: dict[str, float]) -> dict[str, float]:
+    # the manifest and the name of a dataset must not depend on an order that means nothing
+    return dict(sorted(shares.items()))
+
+
 def _equal_shares(value: Any) -> Any:
     """A list of classes as shares; anything else as it is."""
     if isinstance(value, str):
@@ -47,7 +52,9 @@ def _equal_shares(value: Any) -> Any:
 
 
 Shares = Annotated[
-    dict[str, float], BeforeValidator(_equal_shares, json_schema_input_type=dict[str, float] | list[str])
+    dict[str, float],
+    AfterValidator(_sorted_by_name),
+    BeforeValidator(_equal_shares, json_schema_input_type=dict[str, float] | list[str]),
 ]
 
 
