@@ -11,16 +11,18 @@ import torch.multiprocessing as mp
 from jetsweep.data.batch import Batch
 from jetsweep.data.config import DataConfig, prepare
 from jetsweep.errors import DataError, JetsweepError
+from jetsweep.experiment import load_experiment
 from jetsweep.losses import distance_correlation, kl_per_jet
 from jetsweep.losses.reconstruction import reconstruction_error
 from jetsweep.metrics import MassJsd
 from jetsweep.metrics import distance_correlation as exact_correlation
 from jetsweep.models.vae import Reconstruction
+from jetsweep.search.space import grid_points
 from jetsweep.tasks import build_task
 from jetsweep.tasks._anomaly_config import AnomalyConfig
 from jetsweep.training import TrialSpec, train
 from jetsweep.training.check import check_data
-from jetsweep.training.checkpoint import read_weights
+from jetsweep.training.checkpoint import load_checkpoint, read_weights
 from jetsweep.training.history import read_history
 from jetsweep.training.world import World
 
@@ -346,3 +348,35 @@ def test_decorrelation_lowers_the_sculpting_of_the_mass(tmp_path_factory, tmp_pa
         assert test[name]["test/mass_jsd_at_0.1"] < test["plain"]["test/mass_jsd_at_0.1"] / 2
         assert test[name]["test/mass_correlation"] < 0.1
         assert test[name]["test/auc_top"] < test["plain"]["test/auc_top"]
+
+
+def test_a_checkpoint_scores_unseen_jets_without_the_training_data(data_root, tmp_path):
+    """Network, scaling and scores are in it; what the trial wrote down of its test jets comes out again."""
+    spec = make_spec(model={"features": "aligned-p4"}, epochs=1)
+    train(spec, tmp_path, data_root)
+    dataset = prepare(spec.data, data_root)
+    loaded = load_checkpoint(tmp_path / "checkpoints" / "best")
+    assert float(loaded.model.preprocessing.mean.abs().max()) > 1  # GeV: it was fitted
+    loader = dataset.loader("test", 1000, constituents=("px", "py", "pz", "energy"), max_constituents=16)
+    batches = list(loader.batches(0))
+    task = build_task(loaded.spec.task, loaded.classes)
+    with torch.no_grad():
+        scores = torch.cat([task.predictions(loaded.model.eval()(batch))["score_loss"] for batch in batches])
+    written = np.load(tmp_path / "evaluation" / "test.npz")
+    order = np.argsort(torch.cat([batch.rows for batch in batches]).numpy())
+    np.testing.assert_allclose(scores.numpy()[order], written["score_loss"], rtol=1e-5)
+
+
+def test_a_scan_of_contaminations_is_a_grid(tmp_path):
+    file = tmp_path / "scan.yaml"
+    file.write_text(
+        "name: scan\n"
+        "task: {name: anomaly, background: [qcd], contamination: {top: {choice: [0.0, 0.001, 0.01]}}}\n"
+        "data: {source: {name: toy, jets: 3000, seed: 1}, max_constituents: 16}\n"
+        "model: {name: vae, features: energyflow}\n"
+        "search: {sampler: grid, trials: 3, objectives: [{metric: val/loss, mode: min}]}\n"
+    )
+    template = load_experiment(file)
+    points = grid_points(template, 3, 0)
+    shares = sorted(template.concrete(point).task.contamination["top"] for point in points)
+    assert shares == [0.0, 0.001, 0.01]
