@@ -75,18 +75,24 @@ def _convert(graph: PaddedModel, example: tuple[Tensor, ...], slots_are_free: bo
     free = {CONSTITUENTS: padded, MASK: padded, SCALARS: jets}
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            graph,
-            example,
+            _captured(graph, example, (tuple(free[name] for name in graph.input_names),)),
             dynamo=True,
             input_names=graph.input_names,
             output_names=[SCORES],
-            dynamic_shapes=(tuple(free[name] for name in graph.input_names),),
             custom_translation_table={torch.ops.aten.hypot.default: _hypot},
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
     return program.model_proto
+
+
+def _captured(graph: PaddedModel, example: tuple[Tensor, ...], dynamic_shapes: Any) -> torch.export.ExportedProgram:
+    """Operations of a graph, with Dynamo first: `torch.onnx.export` begins with a tracer that takes jets for fixed."""
+    try:
+        return torch.export.export(graph, example, dynamic_shapes=dynamic_shapes, strict=True)
+    except RuntimeError:
+        return torch.export.export(graph, example, dynamic_shapes=dynamic_shapes, strict=False)
 
 
 def _finished(graph: PaddedModel, model: Any, slots_are_free: bool, about: Mapping[str, str]) -> bytes:
