@@ -37,6 +37,8 @@ def require_packages() -> None:
 def to_onnx(graph: PaddedModel, example: tuple[Tensor, ...], about: Mapping[str, str]) -> tuple[bytes, bool]:
     """ONNX model of a graph; the number of jets is free, and where the architecture allows it that of slots.
 
+    A network that declares the class attribute ``fixed_slots = True`` is not tried with a free number of slots.
+
     Parameters
     ----------
     graph : PaddedModel
@@ -57,11 +59,13 @@ def to_onnx(graph: PaddedModel, example: tuple[Tensor, ...], about: Mapping[str,
     JetsweepError
         If the architecture has an operation that ONNX cannot express.
     """
-    slots_are_free = True
+    slots_are_free = not getattr(graph.model.network, "fixed_slots", False)
     try:
         try:
             model = _convert(graph, example, slots_are_free)
         except (torch.onnx.errors.OnnxExporterError, RuntimeError):
+            if not slots_are_free:
+                raise
             slots_are_free = False
             model = _convert(graph, example, slots_are_free)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
