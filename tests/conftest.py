@@ -25,7 +25,9 @@ def ray_cluster():
 def processes():
     """Context for processes that begin in a fork of a server which has imported PyTorch, instead of importing it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.distributed", "torch._dynamo", "jetsweep.training.run", "jetsweep.tasks.tagging"])
+    context.set_forkserver_preload(
+        ["torch.distributed", "torch._dynamo", "jetsweep.training.run", "jetsweep.tasks.tagging"]
+    )
     return context
 
 
