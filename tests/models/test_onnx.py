@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from jetsweep.errors import JetsweepError
+from jetsweep.export import convert as export
 from jetsweep.export.check import Session, compare
 from jetsweep.export.convert import to_onnx
 from jetsweep.export.graph import PaddedModel
@@ -55,7 +56,7 @@ def of_default(name):
     return exported(name)
 
 
-def exported(name, **settings):
+def exported(name, fixed_slots=FIXED_SLOTS, **settings):
     """Graph with random weights and statistics, and its ONNX session."""
     model = {"name": name, **SMALLER.get(name, {}), **settings}
     data = {"path": "nowhere", "max_constituents": SLOTS}
@@ -71,7 +72,7 @@ def exported(name, **settings):
             jet_model.preprocessing.std.mul_(50.0)
     graph = PaddedModel(LoadedModel(jet_model, spec, classes))
     content, slots_are_free = to_onnx(graph, inputs(graph, 5, SLOTS), {"model": name})
-    assert slots_are_free == (name not in FIXED_SLOTS)
+    assert slots_are_free == (name not in fixed_slots)
     return graph, Session(content), content
 
 
@@ -122,6 +123,20 @@ def test_inputs_from_the_host_are_refused(name):
 def test_other_inputs(settings):
     graph, session, _ = exported("pfn", **settings)
     compare(graph, session, [inputs(graph, 32, SLOTS), inputs(graph, 2, 5)], 1e-5)
+
+
+def test_where_free_slots_fail_they_are_fixed(monkeypatch):
+    convert = export._convert
+
+    def fixed_alone(graph, example, slots_are_free):
+        if slots_are_free:
+            raise RuntimeError("this graph is of so many slots")
+        return convert(graph, example, slots_are_free)
+
+    monkeypatch.setattr(export, "_convert", fixed_alone)
+    graph, session, content = exported("efn", fixed_slots={"efn"})
+    compare(graph, session, [inputs(graph, 32, SLOTS), inputs(graph, 1, SLOTS)], 1e-5)
+    assert b"fixed" in content
 
 
 def test_metadata_name_what_goes_in_and_out():

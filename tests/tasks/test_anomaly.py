@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from jetsweep.data.batch import Batch
 from jetsweep.data.config import DataConfig, prepare
@@ -290,7 +289,7 @@ def _rank(rank, specs, workdir, data_root, rendezvous):
         dist.destroy_process_group()
 
 
-def test_two_ranks_equal_one(data_root, tmp_path):
+def test_two_ranks_equal_one(two_ranks, data_root, tmp_path):
     """With latent noise, DisCo, free bits and paired outliers."""
     torch.set_num_threads(1)
     kl = {"beta": 0.1, "free_bits": 0.02}
@@ -302,7 +301,7 @@ def test_two_ranks_equal_one(data_root, tmp_path):
     for name, spec in specs.items():
         train(spec, tmp_path / "one" / name, data_root)
     dumped = {name: spec.model_dump(mode="json") for name, spec in specs.items()}
-    mp.spawn(_rank, (dumped, tmp_path / "two", data_root, tmp_path / "rendezvous"), nprocs=2)
+    two_ranks(_rank, (dumped, tmp_path / "two", data_root, tmp_path / "rendezvous"))
     for name in specs:
         one, two = (read_history(tmp_path / ranks / name / "history.jsonl") for ranks in ("one", "two"))
         for a, b in zip(one, two, strict=True):
