@@ -26,9 +26,8 @@ def main() -> None:
     parser.add_argument("sweeps", nargs="+", type=Path)
     for sweep in parser.parse_args().sweeps:
         print(f"\n**{sweep.name}**\n")
-        print(
-            "| trial | AUC val | JSD val | AUC | JSD | random cut | reported AUC | CDF: AUC | CDF: JSD | CDF: reported |"
-        )
+        after = "CDF: AUC | CDF: JSD | CDF: reported"
+        print(f"| trial | AUC val | JSD val | AUC | JSD | random cut | reported AUC | {after} |")
         print("|---:|" + "---:|" * 9)
         complete = [r for r in compare_sweeps([sweep]).records if r.status == "complete"]
         objectives = [(-r.metrics["val/worst_signal_auc"], r.metrics["val/mass_jsd_at_0.1"]) for r in complete]

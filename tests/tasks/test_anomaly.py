@@ -379,3 +379,18 @@ def test_a_scan_of_contaminations_is_a_grid(tmp_path):
     points = grid_points(template, 3, 0)
     shares = sorted(template.concrete(point).task.contamination["top"] for point in points)
     assert shares == [0.0, 0.001, 0.01]
+
+
+def test_outlier_exposure_begins_with_a_trained_network(data_root, tmp_path):
+    train(make_spec(epochs=1), tmp_path / "plain", data_root)
+    spec = make_spec(
+        {"exposure": EXPOSURE},
+        epochs=1,
+        init_from={"path": str(tmp_path / "plain")},
+        lr_factors={"network.encoder.*": 0, "network.decoder.*": 0},
+    )
+    train(spec, tmp_path / "exposed", data_root)
+    plain, exposed = (read_weights(tmp_path / name / "checkpoints" / "best")[0] for name in ("plain", "exposed"))
+    for name, value in plain.items():
+        if name.startswith(("network.encoder.", "network.decoder.")):
+            assert torch.equal(value, exposed[name]), name
