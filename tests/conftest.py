@@ -1,6 +1,7 @@
 """Fixtures that several rooms share."""
 
 import importlib.util
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,27 @@ def ray_cluster():
     ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Context for processes that begin in a fork of a server which has imported PyTorch, instead of importing it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["torch.distributed", "torch._dynamo", "jetsweep.training.run", "jetsweep.tasks.tagging"]
+    )
+    return context
+
+
+@pytest.fixture(scope="session")
+def two_ranks(processes):
+    """Call ``function(rank, *arguments)`` in two processes and wait for them."""
+    import torch.multiprocessing as mp
+
+    def run(function, arguments):
+        mp.start_processes(function, arguments, nprocs=2, start_method="forkserver")
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ def test_a_second_claim_to_a_name_is_an_error():
 def test_unknown_name_lists_the_known_and_the_nearest():
     registry: Registry[int] = Registry("task", "jetsweep.tasks")
     with pytest.raises(
-        JetsweepError, match="unknown task 'taging'; there are flavour-tagging, tagging, did you mean 'tagging'"
+        JetsweepError,
+        match="unknown task 'taging'; there are anomaly, flavour-tagging, tagging, did you mean 'tagging'",
     ):
         registry.get("taging")
 

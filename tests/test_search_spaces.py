@@ -14,6 +14,8 @@ from jetsweep.models import list_models
 FILES = sorted(path.name for path in shipped_folder().glob("*.yaml"))
 TABLES = {"atlas-table.yaml", "top-landscape.yaml", "quark-gluon.yaml", "jetclass.yaml"}
 """Comparisons of many taggers, each on jets of its own."""
+ANOMALIES = {"vae.yaml", "disco-vae.yaml", "oe-vae.yaml"}
+"""Anomaly searches, on jets of many signals."""
 
 CASES = [(name, profile) for name in FILES for profile in ("full", *profiles_of(name))]
 
@@ -43,11 +45,13 @@ def test_the_laptop_profile_is_smaller(name):
 
 def test_all_spaces_of_one_dataset_share_it():
     # make it once, compare everything on the same jets; those with tracks are the same ones with more columns
-    names = [name for name in FILES if "laptop" in profiles_of(name) and name not in TABLES]
+    names = [name for name in FILES if "laptop" in profiles_of(name) and name not in TABLES | ANOMALIES]
     for profile in ("laptop", "full"):
         sources = [load_experiment(name, profile=profile).example.data.source for name in names]
         assert len({str(source.model_copy(update={"tracks": False})) for source in sources}) == 1
         assert len({str(source) for source in sources}) == 2
+        sources = {str(load_experiment(name, profile=profile).example.data.source) for name in ANOMALIES}
+        assert len(sources) == 1
 
 
 def test_part_is_the_published_recipe():

@@ -87,6 +87,6 @@ def source_options(source: SourceOptions | Mapping[str, Any] | str, options: Map
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
         there = f"; options of {values['name']} are {', '.join(kind.model_fields)}" if "extra" in first["type"] else ""
-        raise DataError(f"source {values['name']}{': ' + where if where else ''}: {first['msg']}{there}") from error
+        raise DataError(f"source {values['name']}{': ' + where if where else ''}: {message}{there}") from error

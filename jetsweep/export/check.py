@@ -99,7 +99,7 @@ def compare(graph: PaddedModel, session: Session, batches: Iterable[tuple[Tensor
     batches : iterable of tuples of Tensor
         Inputs of `graph`.
     tolerance : float
-        Largest difference of a score that is accepted.
+        Largest difference of a score that is accepted; relative for scores above 1.
 
     Raises
     ------
@@ -109,7 +109,8 @@ def compare(graph: PaddedModel, session: Session, batches: Iterable[tuple[Tensor
     jets, maximum, total, entries = 0, 0.0, 0.0, 0
     for inputs in batches:
         expected, found = graph(*inputs).numpy(), session(graph.feed(inputs))
-        difference = np.abs(found.astype(np.float64) - expected)
+        # anomaly scores have no upper limit
+        difference = np.abs(found.astype(np.float64) - expected) / np.maximum(1.0, np.abs(expected))
         if not np.isfinite(difference).all():
             raise JetsweepError(
                 f"{graph.network_name}: scores of ONNX or PyTorch are not finite on real jets; not written"

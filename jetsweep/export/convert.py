@@ -37,6 +37,8 @@ def require_packages() -> None:
 def to_onnx(graph: PaddedModel, example: tuple[Tensor, ...], about: Mapping[str, str]) -> tuple[bytes, bool]:
     """ONNX model of a graph; the number of jets is free, and where the architecture allows it that of slots.
 
+    A network that declares the class attribute ``fixed_slots = True`` is not tried with a free number of slots.
+
     Parameters
     ----------
     graph : PaddedModel
@@ -57,11 +59,13 @@ def to_onnx(graph: PaddedModel, example: tuple[Tensor, ...], about: Mapping[str,
     JetsweepError
         If the architecture has an operation that ONNX cannot express.
     """
-    slots_are_free = True
+    slots_are_free = not getattr(graph.model.network, "fixed_slots", False)
     try:
         try:
             model = _convert(graph, example, slots_are_free)
         except (torch.onnx.errors.OnnxExporterError, RuntimeError):
+            if not slots_are_free:
+                raise
             slots_are_free = False
             model = _convert(graph, example, slots_are_free)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
@@ -75,18 +79,24 @@ def _convert(graph: PaddedModel, example: tuple[Tensor, ...], slots_are_free: bo
     free = {CONSTITUENTS: padded, MASK: padded, SCALARS: jets}
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            graph,
-            example,
+            _captured(graph, example, (tuple(free[name] for name in graph.input_names),)),
             dynamo=True,
             input_names=graph.input_names,
             output_names=[SCORES],
-            dynamic_shapes=(tuple(free[name] for name in graph.input_names),),
             custom_translation_table={torch.ops.aten.hypot.default: _hypot},
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
     return program.model_proto
+
+
+def _captured(graph: PaddedModel, example: tuple[Tensor, ...], dynamic_shapes: Any) -> torch.export.ExportedProgram:
+    """Operations of a graph, with Dynamo first: `torch.onnx.export` begins with a tracer that takes jets for fixed."""
+    try:
+        return torch.export.export(graph, example, dynamic_shapes=dynamic_shapes, strict=True)
+    except RuntimeError:
+        return torch.export.export(graph, example, dynamic_shapes=dynamic_shapes, strict=False)
 
 
 def _finished(graph: PaddedModel, model: Any, slots_are_free: bool, about: Mapping[str, str]) -> bytes:

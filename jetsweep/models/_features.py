@@ -11,6 +11,9 @@ tracks                  full with the jet's (ln pT, eta) on every constituent; c
 energyflow              z = pT / sum pT and (rapidity, phi) about the pT-weighted mean (arXiv:1810.05165)
 atlas7                  centred, rotated and flipped angles with logarithms of pT and energy
                         (arXiv:2407.20127), first 80 constituents, standardised on the training split
+aligned-p4              four-momenta (E, px, py, pz) of aligned jets (arXiv:2007.01850), less the median of their
+                        slot and over its interquartile range on the training split
+aligned-p4-pt           the same of momenta over the jet's pT
 aligned                 z = pT / sum pT and the angles of atlas7, of all constituents: what jet images are made of
 high-level              the fifteen jet variables of arXiv:2407.20127, standardised on the training split
 scalars                 stored scalars that the model names, standardised on the training split
@@ -23,7 +26,6 @@ lund2 … lund5           two to five coordinates of each Cambridge/Aachen declu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -31,7 +33,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
+from jetsweep.models._aligned import aligned_angles, aligned_momenta, atlas7, clamped_log
 from jetsweep.models._lund import LUND_FEATURES, lund_group, lund_inputs
+from jetsweep.models._statistics import mean_and_std, medians_and_spreads
 from jetsweep.physics import fourvectors as kinematics
 from jetsweep.physics.high_level import HIGH_LEVEL_NAMES
 
@@ -47,6 +51,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "energyflow": P4,
     "atlas7": P4,
     "aligned": P4,
+    "aligned-p4": P4,
+    "aligned-p4-pt": P4,
     "high-level": (),
     "scalars": (),
 } | dict.fromkeys(LUND_FEATURES, ())
@@ -61,10 +67,15 @@ NUM_FEATURES = {
     "energyflow": 3,
     "atlas7": 7,
     "aligned": 3,
+    "aligned-p4": 4,
+    "aligned-p4-pt": 4,
     "high-level": 15,
 }
 NUM_FEATURES |= {name: len(columns) for name, columns in LUND_FEATURES.items()}
 ATLAS_CONSTITUENTS = 80
+BY_SLOT = ("aligned-p4", "aligned-p4-pt")
+"""Feature sets whose every slot is scaled on its own."""
+JETS_FOR_QUARTILES = 100_000
 HIGH_LEVEL_DIVISORS = {"split12": 1e3, "split23": 1e3, "ecf1": 1e3, "qw": 1e3, "ecf2": 1e6, "ecf3": 1e9}
 """GeV, GeV^2 and GeV^3 to TeV, TeV^2 and TeV^3, as the published networks scale their inputs."""
 
@@ -114,9 +125,10 @@ class Preprocessing(nn.Module):
         self.features, self.inputs, self.jet_axis = features, tuple(inputs), jet_axis
         self.max_constituents = min(max_constituents, ATLAS_CONSTITUENTS) if features == "atlas7" else max_constituents
         self.num_features = len(self.of_the_jet) or NUM_FEATURES[features]
-        self.needs_statistics = features == "atlas7" or bool(self.of_the_jet)
-        self.register_buffer("mean", torch.zeros(self.num_features))
-        self.register_buffer("std", torch.ones(self.num_features))
+        self.needs_statistics = features in ("atlas7", *BY_SLOT) or bool(self.of_the_jet)
+        shape = (self.max_constituents, self.num_features) if features in BY_SLOT else (self.num_features,)
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("std", torch.ones(shape))
         self.mean: Tensor
         self.std: Tensor
         divided = HIGH_LEVEL_DIVISORS if features == "high-level" else {}
@@ -176,41 +188,41 @@ class Preprocessing(nn.Module):
         return {name: derived[name] for name in self.inputs}
 
     def fit(self, batches: Iterable[Batch]) -> None:
-        """Set mean and standard deviation from the (weighted) jets of the training split, in one pass.
+        """Set centre and width of every feature from the jets of the training split.
 
-        Sums are float64 about the first batch's mean, so that large offsets cost no precision.
+        They are the mean and standard deviation of weighted jets; of the sets `BY_SLOT` the median and interquartile
+        range of the first `JETS_FOR_QUARTILES` jets, whatever their weights.
+
+        Raises
+        ------
+        ValueError
+            If there are no jets.
         """
         if not self.needs_statistics:
             return
-        total, shift = torch.zeros((), dtype=torch.float64), None
-        first = second = torch.zeros(self.num_features, dtype=torch.float64)
-        for batch in batches:
-            x_NF, weight_N = self._raw_rows(batch)
-            if not len(x_NF):
-                continue
-            shift = x_NF.mean(dim=0) if shift is None else shift
-            centred = x_NF - shift
-            total = total + weight_N.sum()
-            first = first + (weight_N[:, None] * centred).sum(dim=0)
-            second = second + (weight_N[:, None] * centred**2).sum(dim=0)
-        if shift is None or not total > 0:
-            raise ValueError("feature statistics need at least one training jet with a positive weight")
-        mean = first / total
-        variance = (second / total - mean**2).clamp(min=0.0)
-        std = variance.sqrt()
-        self.mean.copy_(shift + mean)
-        # a constant feature carries nothing: leave it at 0 after centring
-        self.std.copy_(torch.where(std > 1e-12, std, 1.0))
+        if self.features in BY_SLOT:
+            padded = (self._derived(batch) for batch in batches)
+            slots = ((derived["features"], mask_BP) for derived, mask_BP in padded)
+            found = medians_and_spreads(slots, self.max_constituents, self.num_features, JETS_FOR_QUARTILES)
+        else:
+            found = mean_and_std(map(self._raw_rows, batches), self.num_features)
+        self.mean.copy_(found[0])
+        self.std.copy_(found[1])
 
     def _raw_rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Unstandardised features as rows (N, F) with their weights (N,), float64."""
         weight_B = torch.ones(len(batch)) if batch.weight is None else batch.weight
         if self.of_the_jet:
             return self._jet_features(batch).double(), weight_B.double()
-        x_BPF, mask_BP = self._padded(batch)
-        derived = self._derive(torch.where(mask_BP[..., None], x_BPF[..., :4], 0.0), mask_BP, x_BPF[..., 4:], None)
+        derived, mask_BP = self._derived(batch)
         weight_BP = weight_B[:, None].expand_as(mask_BP)
         return derived["features"][mask_BP].double(), weight_BP[mask_BP].double()
+
+    def _derived(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Unstandardised tensors and filled slots."""
+        x_BPF, mask_BP = self._padded(batch)
+        p4_BP4 = torch.where(mask_BP[..., None], x_BPF[..., :4], 0.0)
+        return self._derive(p4_BP4, mask_BP, x_BPF[..., 4:], None), mask_BP
 
     def _padded(self, batch: Batch) -> tuple[Tensor, Tensor]:
         group = batch.groups["constituents"]
@@ -229,11 +241,18 @@ class Preprocessing(nn.Module):
         return torch.stack([batch.scalars[name] for name in self.of_the_jet], dim=-1) / self.divisors
 
     def _standardise(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
+        if self.features not in BY_SLOT:
+            return (x - self.mean) / self.std
+        # whatever the number of slots is; those beyond the fitted ones are empty
+        length = x.shape[1]
+        mean_PF = F.pad(self.mean, (0, 0, 0, length))[:length]
+        return (x - mean_PF) / F.pad(self.std, (0, 0, 0, length), value=1.0)[:length]
 
     def _derive(self, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor, axis_B4: Tensor | None) -> dict[str, Tensor]:
         if self.features == "energyflow":
             return energy_flow(p4_BP4, mask_BP)
+        if self.features in BY_SLOT:
+            return {"features": aligned_momenta(p4_BP4, mask_BP, self.features == "aligned-p4-pt")}
         if self.features == "aligned":
             return _momenta_at(_momentum_fractions(p4_BP4), aligned_angles(p4_BP4, mask_BP))
         if self.features == "atlas7":
@@ -270,10 +289,10 @@ def weaver_features(
     deta_BP = (kinematics.eta(p4_BP4) - jet_eta) * side_B1
     dphi_BP = kinematics.delta_phi(kinematics.phi(p4_BP4), jet_phi)
     columns = [
-        _scaled(_log(pt_BP), 1.7, 0.7),
-        _scaled(_log(p4_BP4[..., 3]), 2.0, 0.7),
-        _scaled(_log(pt_BP / jet_pt.clamp(min=kinematics.TINY)), -4.7, 0.7),
-        _scaled(_log(p4_BP4[..., 3] / jet_energy.clamp(min=kinematics.TINY)), -4.7, 0.7),
+        _scaled(clamped_log(pt_BP), 1.7, 0.7),
+        _scaled(clamped_log(p4_BP4[..., 3]), 2.0, 0.7),
+        _scaled(clamped_log(pt_BP / jet_pt.clamp(min=kinematics.TINY)), -4.7, 0.7),
+        _scaled(clamped_log(p4_BP4[..., 3] / jet_energy.clamp(min=kinematics.TINY)), -4.7, 0.7),
         _scaled(torch.hypot(deta_BP, dphi_BP), 0.2, 4.0),
     ]
     if features != "kin":
@@ -304,7 +323,7 @@ def track_features(
         jet_pt_B, jet_eta_B = axis_B4[:, 0], axis_B4[:, 1]
     derived = weaver_features("full", p4_BP4, mask_BP, extra_BPF, axis_B4)
     full_BPF = derived["features"]
-    jet_B2 = torch.stack([_scaled(_log(jet_pt_B), 6.0, 1.0), jet_eta_B.clamp(-5.0, 5.0)], dim=-1)
+    jet_B2 = torch.stack([_scaled(clamped_log(jet_pt_B), 6.0, 1.0), jet_eta_B.clamp(-5.0, 5.0)], dim=-1)
     jet_BP2 = torch.where(mask_BP[..., None], jet_B2[:, None], 0.0)
     return {
         "features": torch.cat([full_BPF, jet_BP2], dim=-1),
@@ -343,55 +362,6 @@ def _momentum_fractions(p4_BP4: Tensor) -> Tensor:
 def _momenta_at(z_BP: Tensor, angles_BP2: Tensor) -> dict[str, Tensor]:
     features_BP3 = torch.cat([z_BP[..., None], angles_BP2], dim=-1)
     return {"z": z_BP, "angles": angles_BP2, "points": angles_BP2, "features": features_BP3}
-
-
-def aligned_angles(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
-    """Centred, rotated and flipped angles (eta', phi'), shape (B, P, 2), radians, 0 in empty slots.
-
-    Constituents must be in descending pT: the first sits at the origin, the second on the negative phi' axis, the
-    third at eta' >= 0. Jets with fewer constituents skip the step that lacks one.
-
-    Parameters
-    ----------
-    p4_BP4 : Tensor, shape (B, P, 4), GeV
-    mask_BP : Tensor, shape (B, P), bool
-    """
-    eta_BP, phi_BP = kinematics.eta(p4_BP4), kinematics.phi(p4_BP4)
-    eta_BP = eta_BP - eta_BP[:, :1]
-    phi_BP = kinematics.delta_phi(phi_BP, phi_BP[:, :1])
-    # three slots at least, so that a graph whose number of slots is free needs no branches
-    real_BS = F.pad(mask_BP, (0, 3), value=False)
-    second_B1, third_B1 = real_BS[:, 1:2], real_BS[:, 2:3]
-    angle_B1 = torch.atan2(F.pad(phi_BP, (0, 3))[:, 1:2], F.pad(eta_BP, (0, 3))[:, 1:2]) + math.pi / 2
-    angle_B1 = torch.where(second_B1, angle_B1, 0.0)
-    cos, sin = torch.cos(angle_B1), torch.sin(angle_B1)
-    eta_BP, phi_BP = eta_BP * cos + phi_BP * sin, phi_BP * cos - eta_BP * sin
-    eta_BP = torch.where(third_B1 & (F.pad(eta_BP, (0, 3))[:, 2:3] < 0), -eta_BP, eta_BP)
-    return torch.where(mask_BP[..., None], torch.stack([eta_BP, phi_BP], dim=-1), 0.0)
-
-
-def atlas7(p4_BP4: Tensor, mask_BP: Tensor) -> Tensor:
-    """Seven inputs (eta', phi', ln pT, ln E, ln pT/sum, ln E/sum, R), shape (B, P, 7), pT and E in MeV, unstandardised.
-
-    Constituents must be in descending pT, see `aligned_angles`.
-    """
-    eta_BP, phi_BP = aligned_angles(p4_BP4, mask_BP).unbind(dim=-1)
-    p4_BP4 = p4_BP4 * 1e3
-    pt_BP, energy_BP = kinematics.pt(p4_BP4), p4_BP4[..., 3]
-    columns = [
-        eta_BP,
-        phi_BP,
-        _log(pt_BP),
-        _log(energy_BP),
-        _log(pt_BP / pt_BP.sum(dim=1, keepdim=True).clamp(min=kinematics.TINY)),
-        _log(energy_BP / energy_BP.sum(dim=1, keepdim=True).clamp(min=kinematics.TINY)),
-        torch.hypot(eta_BP, phi_BP),
-    ]
-    return torch.where(mask_BP[..., None], torch.stack(columns, dim=-1), 0.0)
-
-
-def _log(x: Tensor) -> Tensor:
-    return torch.log(x.clamp(min=kinematics.TINY))
 
 
 def _scaled(x: Tensor, centre: float, scale: float) -> Tensor:

@@ -63,6 +63,7 @@ class PELICAN(nn.Module):
 
     inputs: ClassVar[tuple[str, ...]] = ("p4", "mask")
     symmetries: ClassVar[tuple[str, ...]] = ("rotation", "lorentz")
+    fixed_slots: ClassVar[bool] = True  # ONNX cannot express its sums over pairs for any number of slots
 
     def __init__(self, config: PELICANConfig, num_features: int, num_classes: int) -> None:
         super().__init__()

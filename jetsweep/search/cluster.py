@@ -8,6 +8,8 @@ import logging
 import os
 from collections.abc import Iterator
 
+import psutil
+
 from jetsweep.errors import ResourceError
 from jetsweep.search.concurrency import local_nodes
 
@@ -30,6 +32,8 @@ _SETTINGS = {
 }
 """Environment of a sweep and of the cluster that it starts."""
 _M_ARENA_MAX = -8  # from malloc.h
+_EXIT_S = 5.0
+"""Time that workers of an ended cluster have for their own exit."""
 
 _OBJECT_STORE_BYTES = 200 * 1024**2
 """Datasets do not travel through Ray, so a local cluster needs little shared memory."""
@@ -89,10 +93,33 @@ def connected(address: str | None = None) -> Iterator[None]:
     except Exception as error:  # Ray raises many kinds
         where = f"the Ray cluster at {address} cannot be reached" if address else "Ray cannot be started"
         raise ResourceError(f"{where}: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+    raylets = {str(child.pid) for child in psutil.Process().children() if child.name() == "raylet"}
     try:
         yield
     finally:
         ray.shutdown()
+        end_stragglers(raylets)
+
+
+def end_stragglers(raylets: set[str]) -> None:
+    """End workers that outlive their cluster: Ray 2.60 sometimes locks up in a worker's own exit, for ever.
+
+    The worker has left its work by then: the lock is taken twice while the process tears its core down.
+
+    Parameters
+    ----------
+    raylets : set of str
+        Process ids of this cluster's raylets, as Ray writes them into the environment of workers.
+    """
+    left = []
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(psutil.Error):
+            if process.info["name"].startswith("ray::") and process.environ().get("RAY_RAYLET_PID") in raylets:
+                left.append(process)
+    _, alive = psutil.wait_procs(left, timeout=_EXIT_S)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ REPORTED = "reported_"
 
 def metric_names(config: AnomalyConfig) -> tuple[str, ...]:
     """Metrics that objectives, constraints and the best epoch may be chosen by."""
-    names = ["loss", "reconstruction", "kl", "active_latents", "mass_correlation"]
+    names = ["loss", "penalised_loss", "reconstruction", "kl", "active_latents", "mass_correlation"]
     names += [f"mass_jsd_at_{efficiency:g}" for efficiency in config.background_efficiencies]
     if config.select_on:
         names += ["worst_signal_auc", "mean_signal_auc", "worst_signal_max_sic"]
@@ -105,11 +105,21 @@ class AnomalyEvaluator(Evaluator):
             values["active_latents"] = float((mean_L > ACTIVE_NATS).sum())
         score, mass = found[f"{SCORE}{config.main_score}"][chosen], found["mass"][chosen]
         values["mass_correlation"] = distance_correlation(score, mass)
+        values["penalised_loss"] = values["loss"] + self._penalty()
         jets = self._jets()
         cuts = jets.sculpting(efficiencies=config.background_efficiencies, measure=config.mass_jsd.measure()).cuts
         for efficiency, cut in zip(config.background_efficiencies, cuts, strict=True):
             values[f"mass_jsd_at_{efficiency:g}"] = cut.jsd
         return values
+
+    def _penalty(self) -> float:
+        """What training adds for the correlation with the mass, here of scores without noise, fully weighted."""
+        disco, found, chosen = self.task.config.disco, self._gathered, self._is_background
+        if disco is None:
+            return 0.0
+        values = found["error" if disco.of == "reconstruction" else "loss"][chosen]
+        weight = found["weight"][chosen] if "weight" in found else None
+        return disco.weight * distance_correlation(values, found["mass"][chosen], weight, disco.power)
 
     def _of_signals(self) -> dict[str, float]:
         config, jets = self.task.config, self._jets()

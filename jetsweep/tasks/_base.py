@@ -158,7 +158,7 @@ class Task(ABC):
         The dataset's class names in the order of its label indices.
     """
 
-    streams: ClassVar[tuple[str, ...]] = ("main",)
+    streams: tuple[str, ...] = ("main",)
     """Names of the data streams a step draws one batch of each from; outlier exposure adds a second."""
 
     constituents: ClassVar[tuple[str, ...]] = ()

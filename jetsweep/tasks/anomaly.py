@@ -74,7 +74,7 @@ class Anomaly(Task):
         others = tuple(name for name in self.classes if name not in taken)
         self.reported = others if config.report_on is None else config.report_on
         self.scalars = ("jet_mass", "jet_pt")
-        self.streams = ("main", OUTLIERS) if config.exposure is not None else ("main",)  # type: ignore[misc]
+        self.streams = ("main", OUTLIERS) if config.exposure is not None else ("main",)
 
     def stream(self, name: str) -> Stream:
         if name == "main":

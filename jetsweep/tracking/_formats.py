@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from jetsweep.tracking.compare import BEST, COLUMNS, FRONT, VIOLATES, Comparison
+from jetsweep.tracking.compare import BEST, FRONT, VIOLATES, Comparison
 
 
 def _csv(comparison: Comparison) -> str:
@@ -46,7 +46,8 @@ def _json(comparison: Comparison) -> str:
 
 
 def _markdown(comparison: Comparison) -> str:
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "|".join(["---", *["---:"] * (len(COLUMNS) - 1)]) + "|"]
+    columns = comparison.columns
+    lines = ["| " + " | ".join(columns) + " |", "|" + "|".join(["---", *["---:"] * (len(columns) - 1)]) + "|"]
     lines += ["| " + " | ".join(cell.strip().replace("|", "\\|") for cell in row) + " |" for row in comparison.rows()]
     return "\n".join([*lines, "", comparison.note]) + "\n"
 
@@ -64,7 +65,7 @@ def _html(comparison: Comparison) -> str:
         kind = "best" if mark in (BEST, FRONT) else "complete" if record.counts else "other"
         cells = "".join(f"<td>{html.escape(cell.strip())}</td>" for cell in row)
         body.append(f'<tr class="{kind}">{cells}</tr>')
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in COLUMNS)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in comparison.columns)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Comparison</title>'
         f"<style>{_STYLE}</style></head><body><h1>Comparison</h1>"
@@ -100,11 +101,11 @@ def tex_escape(text: str) -> str:
 
 
 def _tex(comparison: Comparison) -> str:
-    head = [tex_escape(name).replace(r"1/$\varepsilon$B", r"$1/\varepsilon_B$") for name in COLUMNS]
+    head = [tex_escape(name).replace(r"1/$\varepsilon$B", r"$1/\varepsilon_B$") for name in comparison.columns]
     lines = [
         r"% needs \usepackage{booktabs}",
         f"% {comparison.note}",
-        r"\begin{tabular}{l" + "r" * (len(COLUMNS) - 1) + "}",
+        r"\begin{tabular}{l" + "r" * (len(comparison.columns) - 1) + "}",
         r"\toprule",
         " & ".join(head) + r" \\",
         r"\midrule",

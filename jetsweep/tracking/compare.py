@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING
 
 from jetsweep.errors import TrackingError
 from jetsweep.search.best import non_dominated
+from jetsweep.tracking.columns import TableColumn, columns_of, notes_of
 from jetsweep.tracking.results import TrialRecord, read_sweep, trial_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-EFFICIENCIES = (0.3, 0.5, 0.8)
 BEST, FRONT, VIOLATES = "★", "◆", "✗"
 WIDTH = 120
 """Columns of a terminal that the table fits."""
-
-REJECTIONS = tuple(f"1/εB @ {efficiency:g}" for efficiency in EFFICIENCIES)
-COLUMNS = ("model", "trial", "parameters", "accuracy", "AUC", *REJECTIONS, "training", "inference", "one jet")
 
 
 @dataclass(frozen=True)
@@ -78,10 +75,21 @@ class Comparison:
         """The same with one row per architecture."""
         return ordered(self.best.values())
 
+    @cached_property
+    def metrics(self) -> tuple[TableColumn, ...]:
+        """Metrics that are shown: those of the tasks of the trials."""
+        return columns_of(self.records)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Titles of the columns."""
+        titles = (column.title for column in self.metrics)
+        return ("model", "trial", "parameters", *titles, "training", "inference", "one jet")
+
     def rows(self) -> list[list[str]]:
-        """Cells of every row, in the order of `COLUMNS`."""
+        """Cells of every row, in the order of `columns`."""
         letters = self.sweep_letters
-        return [_cells(r, mark, letters.get(r.sweep)) for r, mark in zip(self.records, self.marks)]
+        return [_cells(r, mark, letters.get(r.sweep), self.metrics) for r, mark in zip(self.records, self.marks)]
 
     @cached_property
     def sweep_letters(self) -> dict[str, str]:
@@ -98,7 +106,7 @@ class Comparison:
         violates = f"{VIOLATES} outside a constraint; " if any(record.violated for record in self.records) else ""
         return (
             f"{sweeps}Test split; {BEST} best of its model by its validation metric; {front}{violates}in brackets: "
-            "validation AUC of a trial that did not end; 1/εB at signal efficiency εS with binomial uncertainty; "
+            f"validation AUC of a trial that did not end; {notes_of(self.records)}"
             f"inference time per jet, and of one jet alone ({'; '.join(sorted(devices)) or 'not measured'})."
         )
 
@@ -113,7 +121,7 @@ class Comparison:
             table = Table(
                 title="Comparison", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
             )
-            for name in COLUMNS:
+            for name in self.columns:
                 table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
             return table
 
@@ -213,30 +221,38 @@ def best_checkpoint(path: Path) -> Path:
     return trial_folder(path, winner.number) / "checkpoints" / "best"
 
 
-def _cells(record: TrialRecord, mark: str, letter: str | None) -> list[str]:
+def _cells(record: TrialRecord, mark: str, letter: str | None, metrics: Sequence[TableColumn]) -> list[str]:
     star = f"{mark or ' '} "
     trial = f"{letter}:{record.number}" if letter else str(record.number)
     head = [f"{star}{record.model}", trial, _count(record.parameters)]
     if record.status != "complete":
-        auc = record.metrics.get("val/auc", math.nan)
-        shown = "" if math.isnan(auc) else f"({auc:.4f})"
-        return [*head, record.status, shown, "", "", "", _duration(record.seconds), "", ""]
-    rejections = [
-        with_uncertainty(
-            record.metrics.get(f"test/rejection_at_{e:g}", math.nan),
-            record.metrics.get(f"test/rejection_at_{e:g}_error", math.nan),
-        )
-        for e in EFFICIENCIES
-    ]
+        return [*head, *_unfinished(record, metrics), _duration(record.seconds), "", ""]
     return [
         *head,
-        _number(record.metrics.get("test/accuracy", math.nan), "{:.4f}"),
-        _number(record.metrics.get("test/auc", math.nan), "{:.4f}"),
-        *rejections,
+        *(_measured(record, column) for column in metrics),
         _duration(record.seconds),
         _time_per_jet(record.inference_us),
         _time_alone(record.single_jet_us),
     ]
+
+
+def _measured(record: TrialRecord, column: TableColumn) -> str:
+    value = record.metrics.get(f"test/{column.metric}", math.nan)
+    if not column.error:
+        return _number(value, "{:.4f}")
+    return with_uncertainty(value, record.metrics.get(f"test/{column.error}", math.nan))
+
+
+def _unfinished(record: TrialRecord, metrics: Sequence[TableColumn]) -> list[str]:
+    """The status in the first column that has no early metric to show, and that metric in its own."""
+    cells = [""] * len(metrics)
+    for i, column in enumerate(metrics):
+        value = record.metrics.get(f"val/{column.metric}", math.nan)
+        if column.is_early and not math.isnan(value):
+            cells[i] = f"({value:.4f})"
+    if "" in cells:
+        cells[cells.index("")] = record.status
+    return cells
 
 
 def _letters(index: int) -> str:

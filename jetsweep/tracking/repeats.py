@@ -8,21 +8,21 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetsweep.errors import TrackingError
 from jetsweep.search.repeats import COVERAGE, FOLDER, REPEAT_FILE, Spread, spread
-from jetsweep.tracking.compare import EFFICIENCIES, REJECTIONS, WIDTH, with_uncertainty
+from jetsweep.tracking.columns import TableColumn, columns_of
+from jetsweep.tracking.compare import WIDTH, with_uncertainty
 from jetsweep.tracking.results import TrialRecord, read_json, read_trial
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-COLUMNS = ("model", "trial", "parameters", "runs", "", "accuracy", "AUC", *REJECTIONS, "inference, µs", "one jet, µs")
 LEFT = ("model", "")
 TIMES = ("inference_us", "single_jet_us")
-METRICS = ("test/accuracy", "test/auc", *(f"test/rejection_at_{e:g}" for e in EFFICIENCIES), *TIMES)
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,27 @@ class RepeatTable:
     configurations: Sequence[Repeated]
     chosen: bool = True
 
+    @cached_property
+    def shown(self) -> tuple[TableColumn, ...]:
+        """Metrics that are shown: those of the sweep's task."""
+        return columns_of(repeated.records[0] for repeated in self.configurations)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Titles of the columns."""
+        titles = (column.title for column in self.shown)
+        return ("model", "trial", "parameters", "runs", "", *titles, "inference, µs", "one jet, µs")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what the last columns hold."""
+        return (*(f"test/{column.metric}" for column in self.shown), *TIMES)
+
     def rows(self) -> list[list[str]]:
-        """Two rows of cells per configuration, in the order of `COLUMNS`: median and interval, mean and deviation."""
+        """Two rows of cells per configuration, in the order of `columns`: median and interval, mean and deviation."""
         rows = []
         for repeated in self.configurations:
-            spreads = [repeated.spreads().get(metric) for metric in METRICS]
+            spreads = [repeated.spreads().get(metric) for metric in self.metrics]
             runs = f"{len(repeated.complete)} of {len(repeated.records)}"
             first = repeated.records[0]
             head = [first.model, str(repeated.origin), f"{first.parameters:,}", runs]
@@ -93,7 +109,7 @@ class RepeatTable:
             f"{value.coverage:.0%}"
             for repeated in self.configurations
             for name, value in repeated.spreads().items()
-            if name in METRICS and value.coverage < COVERAGE
+            if name in self.metrics and value.coverage < COVERAGE
         }
         few = f" (fewer than six runs: their range, which holds it with {' or '.join(sorted(held))})" if held else ""
         first = (
@@ -113,7 +129,7 @@ class RepeatTable:
         from rich.table import Table
 
         table = Table(title="Repeats", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        for name in COLUMNS:
+        for name in self.columns:
             table.add_column(name, justify="left" if name in LEFT else "right", no_wrap=True)
         for row in self.rows():
             table.add_row(*row)
@@ -168,8 +184,8 @@ class RepeatTable:
         return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
 
     def _markdown(self) -> str:
-        rule = "".join("---|" if name in LEFT else "---:|" for name in COLUMNS)
-        lines = ["| " + " | ".join(COLUMNS) + " |", f"|{rule}"]
+        rule = "".join("---|" if name in LEFT else "---:|" for name in self.columns)
+        lines = ["| " + " | ".join(self.columns) + " |", f"|{rule}"]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in self.rows()]
         return "\n".join([*lines, "", self.note]) + "\n"
 

@@ -65,6 +65,8 @@ class TrialRecord:
         Objectives of the sweep, signed so that smaller is better; empty where they are not known.
     violated : tuple of str
         Constraints of the sweep that the trial does not meet; then it cannot be best.
+    task : str
+        Name of what was learned.
     """
 
     sweep: str
@@ -82,6 +84,7 @@ class TrialRecord:
     selection: float = float("-inf")
     losses: tuple[float, ...] = ()
     violated: tuple[str, ...] = ()
+    task: str = "tagging"
 
     @property
     def counts(self) -> bool:
@@ -138,7 +141,8 @@ def read_record(folder: Path, sweep: str, number: int) -> TrialRecord:
     )
     try:
         because = outcome.get("stopped_because") or result.get("stopped_because") or ""
-        record = TrialRecord(sweep, number, ENDS.get(because, "unfinished"), spec["model"]["name"], params)
+        status, task = ENDS.get(because, "unfinished"), spec["task"]["name"]
+        record = TrialRecord(sweep, number, status, spec["model"]["name"], params, task=task)
         if not result:
             return record
         return _with_result(record, spec["training"]["monitor"], result, outcome.get("search", {}))
@@ -176,6 +180,7 @@ def _with_result(
             if complete
         ),
         violated=tuple(text for text, violation in violations.items() if violation > 0),
+        task=record.task,
     )
 
 

@@ -18,7 +18,7 @@ from jetsweep.tracking._report_page import write_page
 from jetsweep.tracking.compare import FRONT, Comparison, ordered
 from jetsweep.tracking.figures import load_arrays
 from jetsweep.tracking.record import REPORT
-from jetsweep.tracking.repeats import COLUMNS, read_repeats
+from jetsweep.tracking.repeats import read_repeats
 from jetsweep.tracking.report import trial_task
 from jetsweep.tracking.results import TrialRecord, read_json, read_trial, trial_folder, trial_folders
 from jetsweep.tracking.status import read_status
@@ -168,7 +168,7 @@ def _repeats_sections(sweep_dir: Path) -> list[Section]:
     repeated = read_repeats(sweep_dir)
     if repeated is None:
         return []
-    table = Table(COLUMNS, tuple(tuple(row) for row in repeated.rows()))
+    table = Table(repeated.columns, tuple(tuple(row) for row in repeated.rows()))
     return [Section("Repeats", (Part("repeats", repeated.note, table=table),))]
 
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from jetsweep.cli.plan import app, describe_data, find_branches
 from jetsweep.errors import JetsweepError
-from jetsweep.experiment import load_experiment
+from jetsweep.experiment import costs, load_experiment
 from jetsweep.experiment._yaml import shipped_folder
 from jetsweep.experiment.costs import count_parameters, measure
 
@@ -32,6 +32,12 @@ def load(tmp_path):
     return load
 
 
+@pytest.fixture
+def few_jets(monkeypatch):
+    """Steps of four jets, for tests that are not about their time."""
+    monkeypatch.setattr(costs, "PROBE_JETS", 4)
+
+
 def plan(*arguments):
     result = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -49,7 +55,7 @@ def test_arithmetic_of_a_deep_set_is_its_matrices(load):
     assert count_parameters(experiment, CLASSES) == cost.parameters
 
 
-def test_arithmetic_of_the_published_transformer(load):
+def test_arithmetic_of_the_published_transformer(load, few_jets):
     # 334.8M multiply-accumulates at 128 constituents with 17 inputs and 10 classes; 7 and 2 make 0.05 % less
     cost = measure(load("model=part", "training.batch_size=4"), CLASSES, CPU)
     assert cost.parameters == 2_141_134
@@ -79,12 +85,12 @@ def test_an_epoch_is_its_steps_and_its_validation(load):
 
 
 @pytest.mark.parametrize("features", ["kin", "kinpid", "kinpidplus", "full", "energyflow", "atlas7"])
-def test_every_feature_set_can_be_stepped(load, features):
+def test_every_feature_set_can_be_stepped(load, few_jets, features):
     assert measure(load(f"model={{name: pfn, features: {features}, phi_sizes: [8]}}"), CLASSES, CPU).macs > 0
 
 
 @pytest.mark.parametrize("file", sorted(shipped_folder().glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_space_can_be_planned(file, tmp_path, monkeypatch):
+def test_every_shipped_space_can_be_planned(file, tmp_path, monkeypatch, few_jets):
     monkeypatch.setenv("JETSWEEP_DATA", str(tmp_path))  # nothing was downloaded there
     quick = ["-o", "training.batch_size=4", "-o", "data.max_constituents=16", "-o", "training.precision=fp32"]
     shown = plan(file, "--profile", "full", "--data", tmp_path, *quick)

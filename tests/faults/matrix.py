@@ -42,7 +42,6 @@ MARK = "JETSWEEP_FAULT_RUN"
 """Environment variable that every process of a run inherits."""
 
 RUN_TIMEOUT_S = 900.0
-FREE_DISK_S = 20.0
 DISK = "64m"
 
 
@@ -57,8 +56,8 @@ class Hurt:
     seed : int
     workers : int
         Of each trial.
-    away_s : float
-        Seconds for which the MLflow server is away.
+    away_s, full_s : float
+        Seconds for which the MLflow server is away, and for which the disk is full.
     """
 
     folder: Path
@@ -66,6 +65,7 @@ class Hurt:
     seed: int
     workers: int = 2
     away_s: float = 60.0
+    full_s: float = 20.0
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     env: dict[str, str] = field(default_factory=dict)
     resumed: int = 0
@@ -186,7 +186,7 @@ def _fill_disk(hurt: Hurt, driver: subprocess.Popen[bytes]) -> None:
             with contextlib.suppress(OSError):
                 while True:
                     file.write(b"x" * size)
-    time.sleep(FREE_DISK_S)
+    time.sleep(hurt.full_s)
     filler.unlink()
 
 
@@ -294,7 +294,13 @@ def _two_nodes(hurt: Hurt) -> Iterator[None]:
 
 
 def run_hurt(
-    folder: Path, fault: str, seed: int, trials: int, workers: int = 2, away_s: float = 60.0
+    folder: Path,
+    fault: str,
+    seed: int,
+    trials: int,
+    workers: int = 2,
+    away_s: float = 60.0,
+    full_s: float = 20.0,
 ) -> tuple[Hurt, list[str]]:
     """Run one sweep with one fault.
 
@@ -305,7 +311,7 @@ def run_hurt(
         A key of `FAULTS`.
     seed : int
         Of the sampler, and of the moment of the fault.
-    trials, workers, away_s : int, int, float
+    trials, workers, away_s, full_s : int, int, float, float
         As `Hurt` has them.
 
     Returns
@@ -314,7 +320,7 @@ def run_hurt(
         What is wrong at the end, [] if nothing.
     """
     folder.mkdir(parents=True)
-    hurt = Hurt(folder, trials, seed, workers, away_s)
+    hurt = Hurt(folder, trials, seed, workers, away_s, full_s)
     with surroundings(hurt, fault):
         began = time.monotonic()
         process = hurt.start("run", str(hurt.file))

@@ -27,7 +27,9 @@ def matrix():
 )
 def test_a_sweep_that_is_hurt_ends_as_if_it_had_not_been(matrix, tmp_path, fault):
     workers = WORKERS.get(fault, 1)
-    hurt, wrong = matrix.run_hurt(tmp_path / fault, fault, 0, 4 if workers == 1 else 2, workers, away_s=10.0)
+    hurt, wrong = matrix.run_hurt(
+        tmp_path / fault, fault, 0, 4 if workers == 1 else 2, workers, away_s=10.0, full_s=8.0
+    )
     assert wrong == [], (tmp_path / fault / "log.txt").read_text()
     if fault in ("driver", "ctrl-c", "sigterm"):
         assert hurt.resumed >= 1

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from jetsweep.losses import distance_correlation, kl_per_jet, outlier_exposure
@@ -53,9 +52,9 @@ def _rank(rank, jets, split, folder):
         dist.destroy_process_group()
 
 
-def test_two_ranks_of_unequal_size_equal_one(tmp_path):
+def test_two_ranks_of_unequal_size_equal_one(two_ranks, tmp_path):
     jets = torch.randn(25, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    mp.spawn(_rank, (jets, 11, str(tmp_path)), nprocs=2)
+    two_ranks(_rank, (jets, 11, str(tmp_path)))
     for rank in range(2):
         for case, (value, gradient) in zip(CASES, torch.load(tmp_path / f"{rank}.pt"), strict=True):
             expected, expected_gradient = value_and_gradient(case, jets)

@@ -24,6 +24,7 @@ SMALLER = {
     "resnet": {"num_pixels": 32, "num_blocks": (1, 1), "base_width": 8, "dropout": 0.1},
     "lgatr": {"num_blocks": 2, "num_heads": 2, "num_multivectors": 2, "num_scalars": 16},
     "lorentznet": {"width": 24, "num_layers": 2},
+    "vae": {"features": "energyflow"},  # toy momenta are not scaled
     "pelican": {"width": 25, "message_width": 15, "num_layers": 2},
 }
 LEARNING_RATES = {"lgatr": 3e-3}

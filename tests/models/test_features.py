@@ -3,9 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from jetsweep.data.batch import Batch, Ragged
-from jetsweep.models._features import COLUMNS, HIGH_LEVEL_NAMES, Preprocessing
+from jetsweep.models._features import COLUMNS, HIGH_LEVEL_NAMES, P4, Preprocessing
+from jetsweep.testing.toys import toy_four_vectors
 
 # (pT in GeV, eta, phi) of three massless constituents, and what the published definitions give for them
 GOLDEN = [(100.0, 0.5, 0.1), (50.0, 0.6, -0.1), (10.0, 0.3, 0.3)]
@@ -85,7 +87,9 @@ def test_a_jet_with_one_or_two_constituents_is_aligned_as_far_as_it_goes():
     assert out[1, 2:].abs().max() == 0
 
 
-@pytest.mark.parametrize("features", ["kin", "kinpid", "kinpidplus", "full", "energyflow", "atlas7", "aligned"])
+@pytest.mark.parametrize(
+    "features", ["kin", "kinpid", "kinpidplus", "full", "energyflow", "atlas7", "aligned", "aligned-p4"]
+)
 def test_empty_slots_may_hold_anything(features):
     columns = COLUMNS[features]
     prep = Preprocessing(features, ("features", "mask"), 6)
@@ -99,7 +103,7 @@ def test_empty_slots_may_hold_anything(features):
         assert out[:, 3:].abs().max() == 0
 
 
-@pytest.mark.parametrize("features", ["kin", "energyflow", "atlas7", "aligned"])
+@pytest.mark.parametrize("features", ["kin", "energyflow", "atlas7", "aligned", "aligned-p4-pt"])
 @pytest.mark.parametrize("jet", [[], GOLDEN[:1], GOLDEN[:2], [(50.0, 0.2, 0.1)] * 4, [(1e-3, 12.0, 0.0)]])
 def test_odd_jets_stay_finite(features, jet):
     out = Preprocessing(features, ("features", "mask"), 4)(batch_of(jet, GOLDEN))
@@ -150,3 +154,25 @@ def test_padded_inputs_compile_without_graph_breaks():
     compiled = torch.compile(prep.from_padded, fullgraph=True, backend="eager")
     p4, mask = p4_of(GOLDEN).float()[None], torch.ones(1, 3, dtype=torch.bool)
     torch.testing.assert_close(compiled(p4, mask)["features"], prep.from_padded(p4, mask)["features"])
+
+
+@pytest.mark.parametrize("features", ["aligned-p4", "aligned-p4-pt"])
+def test_aligned_momenta_are_scaled_slot_by_slot_without_padding(features):
+    preprocessing = Preprocessing(features, ("features", "mask"), 8)
+    p4, mask, _ = toy_four_vectors(400, 8, seed=3, min_constituents=2)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.long), mask.sum(dim=1).cumsum(0)])
+    group = Ragged(p4[mask], offsets, P4)
+    batch = Batch({"constituents": group}, {}, {}, None, torch.arange(400))
+    preprocessing.fit([batch])
+    found = preprocessing(batch)["features"]
+    assert (found[~mask] == 0).all()
+    for slot in range(8):
+        here = found[mask[:, slot], slot]
+        low, median, high = torch.quantile(here, torch.tensor([0.25, 0.5, 0.75]), dim=0)
+        torch.testing.assert_close(median, torch.zeros(4), atol=1e-4, rtol=0)
+        torch.testing.assert_close(high - low, torch.ones(4), atol=1e-4, rtol=0)
+    wide_p4, wide_mask = F.pad(p4, (0, 0, 0, 5)), F.pad(mask, (0, 5))
+    wide = preprocessing.from_padded(wide_p4, wide_mask)["features"]
+    torch.testing.assert_close(wide[:, :8], found)
+    narrow = preprocessing.from_padded(p4[:1, :2], mask[:1, :2])["features"]
+    assert narrow.shape == (1, 2, 4)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from jetsweep.errors import JetsweepError
+from jetsweep.export import convert as export
 from jetsweep.export.check import Session, compare
 from jetsweep.export.convert import to_onnx
 from jetsweep.export.graph import PaddedModel
@@ -55,20 +56,23 @@ def of_default(name):
     return exported(name)
 
 
-def exported(name, **settings):
+def exported(name, fixed_slots=FIXED_SLOTS, **settings):
     """Graph with random weights and statistics, and its ONNX session."""
     model = {"name": name, **SMALLER.get(name, {}), **settings}
     data = {"path": "nowhere", "max_constituents": SLOTS}
-    spec = TrialSpec.model_validate({"name": "t", "data": data, "task": "tagging", "model": model})
+    task = "tagging" if MODELS.get(name).config.outputs == "logits" else {"name": "anomaly", "background": ["qcd"]}
+    spec = TrialSpec.model_validate({"name": "t", "data": data, "task": task, "model": model})
     classes = ("qcd", "top")
     num_outputs = build_task(spec.task, classes).num_outputs(spec.model.binary_output)
     torch.manual_seed(0)
     jet_model = build_jet_model(spec.model, num_outputs, SLOTS).eval()
     if jet_model.preprocessing.needs_statistics:
         jet_model.preprocessing.std.uniform_(0.5, 2.0)
+        if "p4" in jet_model.preprocessing.features:  # GeV
+            jet_model.preprocessing.std.mul_(50.0)
     graph = PaddedModel(LoadedModel(jet_model, spec, classes))
     content, slots_are_free = to_onnx(graph, inputs(graph, 5, SLOTS), {"model": name})
-    assert slots_are_free == (name not in FIXED_SLOTS)
+    assert slots_are_free == (name not in fixed_slots)
     return graph, Session(content), content
 
 
@@ -103,7 +107,8 @@ def test_scores_of_onnx_equal_those_of_pytorch(name):
     with torch.no_grad():
         scores = graph(*inputs(graph, 64, SLOTS, seed=2))
     assert scores.std(dim=0).min() > 1e-6  # else equal scores would say nothing
-    torch.testing.assert_close(scores.sum(dim=1), torch.ones(64))
+    if graph.task.config.name == "tagging":
+        torch.testing.assert_close(scores.sum(dim=1), torch.ones(64))
     if graph.columns:
         check_empty_jets_and_junk_in_padding(graph, session)
 
@@ -118,6 +123,20 @@ def test_inputs_from_the_host_are_refused(name):
 def test_other_inputs(settings):
     graph, session, _ = exported("pfn", **settings)
     compare(graph, session, [inputs(graph, 32, SLOTS), inputs(graph, 2, 5)], 1e-5)
+
+
+def test_where_free_slots_fail_they_are_fixed(monkeypatch):
+    convert = export._convert
+
+    def fixed_alone(graph, example, slots_are_free):
+        if slots_are_free:
+            raise RuntimeError("this graph is of so many slots")
+        return convert(graph, example, slots_are_free)
+
+    monkeypatch.setattr(export, "_convert", fixed_alone)
+    graph, session, content = exported("efn", fixed_slots={"efn"})
+    compare(graph, session, [inputs(graph, 32, SLOTS), inputs(graph, 1, SLOTS)], 1e-5)
+    assert b"fixed" in content
 
 
 def test_metadata_name_what_goes_in_and_out():

@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 
 from jetsweep.losses.kl import kl_per_jet
-from jetsweep.models.vae import VAE, VAEConfig
 from jetsweep.models._row_noise import normal_of_rows
+from jetsweep.models.vae import VAE, VAEConfig
 from jetsweep.tasks._anomaly_config import KLConfig
 from jetsweep.tasks._anomaly_scores import SCORES
 from jetsweep.testing.toys import toy_inputs

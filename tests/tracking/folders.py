@@ -11,6 +11,7 @@ from jetsweep.training.history import History
 SPEC = {
     "name": "toy",
     "seed": 5,
+    "task": {"name": "tagging"},
     "model": {"name": "pfn", "phi_sizes": [16, 16]},
     "training": {"epochs": 4, "monitor": {"metric": "val/auc", "mode": "max"}},
 }

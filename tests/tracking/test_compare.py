@@ -14,7 +14,7 @@ from rich.console import Console
 from jetsweep.errors import TrackingError
 from jetsweep.tracking import best_checkpoint, compare_runs, compare_sweeps
 from jetsweep.tracking._formats import tex_escape
-from jetsweep.tracking.compare import COLUMNS, WIDTH, ordered, with_uncertainty
+from jetsweep.tracking.compare import WIDTH, ordered, with_uncertainty
 from jetsweep.tracking.results import TrialRecord, read_trial
 
 
@@ -152,7 +152,7 @@ def test_markdown_has_one_cell_for_every_column(written):
     lines = written["md"].splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 8
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(COLUMNS) + 1}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(table[0].split(" | ")) + 1}
     assert "| ★ part | 1 | 2,143,486 | 0.9300 | 0.9840 | 1,230 ± 190 |" in written["md"]
 
 
@@ -303,3 +303,23 @@ def test_a_trial_knows_its_objectives_and_violations_from_its_folder(toy_sweep, 
     (copy / "outcome.json").write_text(json.dumps(outcome))
     assert read_trial(copy).violated == ("parameters < 10",)
     assert not read_trial(copy).counts
+
+
+def test_columns_are_those_of_the_task():
+    metrics = {
+        "test/worst_signal_auc": 0.7,
+        "test/mass_jsd_at_0.1": 0.0312,
+        "test/auc": 0.9,
+        "val/worst_signal_auc": 0.71,
+    }
+    vae = TrialRecord("sweep", 0, "complete", "vae", metrics=metrics, task="anomaly")
+    early = TrialRecord("sweep", 1, "pruned", "vae", metrics=metrics, task="anomaly")
+    table = ordered([vae, early])
+    assert table.columns[3:9] == ("worst AUC", "worst SIC", "reported AUC", "reported SIC", "JSD @ 0.1", "dCorr")
+    assert table.rows()[0][3:9] == ["0.7000", "—", "—", "—", "0.0312", "—"]
+    assert table.rows()[1][3:5] == ["(0.7100)", "pruned"]
+    assert "JSD of the background's mass" in table.note
+    assert "1/εB" not in table.note
+    both = ordered([vae, TrialRecord("sweep", 2, "complete", "pfn", metrics=metrics)])
+    assert both.columns[3:5] == ("worst AUC", "worst SIC")
+    assert both.columns[9:11] == ("accuracy", "AUC")

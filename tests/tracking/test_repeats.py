@@ -15,7 +15,12 @@ from jetsweep.search.repeats import Repeat, write_repeat
 from jetsweep.tracking.compare import compare_sweeps
 from jetsweep.tracking.repeats import read_repeats
 
-SPEC = {"seed": 7, "model": {"name": "pfn"}, "training": {"monitor": {"metric": "val/auc", "mode": "max"}}}
+SPEC = {
+    "seed": 7,
+    "task": {"name": "tagging"},
+    "model": {"name": "pfn"},
+    "training": {"monitor": {"metric": "val/auc", "mode": "max"}},
+}
 SEARCH = {"objectives": [{"metric": "val/auc", "mode": "max"}], "constraints": ["parameters < 100"]}
 
 

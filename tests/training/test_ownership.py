@@ -1,7 +1,6 @@
 """One process at a time in a trial's folder."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -135,14 +134,13 @@ def _count_alone(folder, entered):
         entered.put(("out", os.getpid()))
 
 
-def test_many_processes_enter_one_after_the_other(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    entered = context.SimpleQueue()
-    processes = [context.Process(target=_count_alone, args=(tmp_path, entered)) for _ in range(4)]
-    for process in processes:
+def test_many_processes_enter_one_after_the_other(tmp_path, processes):
+    entered = processes.SimpleQueue()
+    four = [processes.Process(target=_count_alone, args=(tmp_path, entered)) for _ in range(4)]
+    for process in four:
         process.start()
     seen = [entered.get() for _ in range(8)]
-    for process in processes:
+    for process in four:
         process.join()
     assert [what for what, _ in seen] == ["in", "out"] * 4
     assert all(a == b for (_, a), (_, b) in zip(seen[::2], seen[1::2]))

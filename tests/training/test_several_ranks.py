@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from jetsweep.training import TrialSpec, train
 from jetsweep.training.checkpoint import read_weights
@@ -37,11 +36,11 @@ def assert_same_curve(one, two, rel=1e-4):
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_two_ranks_equal_one(make_spec, data_root, tmp_path, accumulate):
+def test_two_ranks_equal_one(two_ranks, make_spec, data_root, tmp_path, accumulate):
     spec = make_spec(MODELS["pfn"], epochs=3, batch_size=96, accumulate=accumulate, ema_decay=0.9)
     train(spec, tmp_path / "one", data_root)
     args = (spec.model_dump(mode="json"), tmp_path / "two", data_root, tmp_path / "rendezvous")
-    mp.spawn(_rank, args, nprocs=2)
+    two_ranks(_rank, args)
     assert_same_curve(tmp_path / "one", tmp_path / "two")
     one, two = (json.loads((tmp_path / folder / "result.json").read_text()) for folder in ("one", "two"))
     assert one["test"]["test/auc"] == pytest.approx(two["test"]["test/auc"], abs=2e-3)
@@ -50,10 +49,10 @@ def test_two_ranks_equal_one(make_spec, data_root, tmp_path, accumulate):
         torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-4)
 
 
-def test_divergence_on_two_ranks_names_the_step(make_spec, data_root, tmp_path):
+def test_divergence_on_two_ranks_names_the_step(two_ranks, make_spec, data_root, tmp_path):
     spec = make_spec(MODELS["pfn"], optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "constant"})
     args = (spec.model_dump(mode="json"), tmp_path / "two", data_root, tmp_path / "rendezvous")
-    mp.spawn(_rank, args, nprocs=2)
+    two_ranks(_rank, args)
     result = json.loads((tmp_path / "two" / "result.json").read_text())
     assert result["stopped_because"] == "diverged"
     assert re.fullmatch(r"test: the training loss is not finite at step \d+; lower the .*", result["error"])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from jetsweep.data.config import DataConfig, prepare
 from jetsweep.data.pairing import PairingConfig
@@ -113,11 +112,11 @@ def test_resumed_run_is_bitwise_the_uninterrupted_one(make_exposure, data_root, 
     assert {"pairing", "reweighting"} & record["outliers"].keys() == extra
 
 
-def test_two_ranks_equal_one(make_exposure, data_root, tmp_path):
+def test_two_ranks_equal_one(two_ranks, make_exposure, data_root, tmp_path):
     specs = [make_exposure(outliers).model_dump(mode="json") for outliers in ("paired", "spread")]
     for number, spec in enumerate(specs):
         train(TrialSpec.model_validate(spec), tmp_path / "one" / str(number), data_root)
-    mp.spawn(_rank, (specs, tmp_path / "two", data_root, tmp_path / "rendezvous"), nprocs=2)
+    two_ranks(_rank, (specs, tmp_path / "two", data_root, tmp_path / "rendezvous"))
     for number in ("0", "1"):
         curves = [read_history(tmp_path / folder / number / "history.jsonl") for folder in ("one", "two")]
         for a, b in zip(*curves, strict=True):

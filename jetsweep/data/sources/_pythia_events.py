@@ -5,145 +5,19 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from jetsweep.data.sources._jets import P4, Jets, concatenate, flags_of_ids, jet_scalars, truncated
 from jetsweep.data.sources._particle_flow import particle_flow
-from jetsweep.data.sources._pythia_showers import BANDS, SHOWERS, weight_columns
+from jetsweep.data.sources._pythia_decays import contained, decays, pseudorapidity
+from jetsweep.data.sources._pythia_processes import PROCESSES, JetSelection, PartonVeto, Process, settings
+from jetsweep.data.sources._pythia_showers import weight_columns
 from jetsweep.data.sources._pythia_tracks import impact_parameters, track_truth
 from jetsweep.errors import DataError
 
 EVENTS_PER_BATCH = 100
-COMMON = (
-    "Print:quiet = on", "Beams:idA = 2212", "Beams:idB = 2212", "Beams:eCM = 14000.", "Random:setSeed = on",
-)  # fmt: skip
-DETECTOR_LIFETIME = ("ParticleDecays:limitTau0 = on", "ParticleDecays:tau0Max = 10.")
-W_TO_QUARKS = ("24:onMode = off", "24:onIfAny = 1 2 3 4 5")
-Z_TO_NEUTRINOS = ("23:onMode = off", "23:onIfAny = 12 14 16")
-
-
-@dataclass(frozen=True)
-class JetSelection:
-    """Which jets of an event are kept.
-
-    Parameters
-    ----------
-    radius : float
-        Of the anti-kt jets.
-    pt : tuple of float
-        Window, GeV.
-    eta : float
-        Largest absolute value.
-    use_rapidity : bool
-        The cut is on the rapidity, not on the pseudorapidity.
-    leading : int
-        Only so many hardest jets of an event are looked at.
-    max_constituents : int or None
-        Hardest constituents kept.
-    detector : bool
-        Particles go through the toy particle flow.
-    """
-
-    radius: float
-    pt: tuple[float, float]
-    eta: float
-    use_rapidity: bool = False
-    leading: int = 1
-    max_constituents: int | None = None
-    detector: bool = True
-
-
-@dataclass(frozen=True)
-class PartonVeto:
-    """Events are given up early unless one of their leading parton jets has a pT near the window of the selection.
-
-    Parameters
-    ----------
-    pt : tuple of float
-        Widened window, GeV. Measured loss of selected jets: 0.3 per cent (qcd), about 1 per cent (quark, gluon).
-    jets : int
-        Leading parton jets looked at.
-    scale : float or None
-        Decide when the evolution has come down to this pT (GeV), before most multiple interactions; None: decide
-        after the parton shower, before hadronisation.
-    """
-
-    pt: tuple[float, float]
-    jets: int
-    scale: float | None = None
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How jets of one class are made; `match` is the resonance whose quarks must lie inside the jet (0: none)."""
-
-    label: str
-    settings: tuple[str, ...]
-    match: int = 0
-    veto: PartonVeto | None = None
-
-
-@dataclass(frozen=True)
-class Process:
-    """Two classes of jets with one selection."""
-
-    selection: JetSelection
-    recipes: tuple[Recipe, Recipe]
-    common: tuple[str, ...] = ()
-    weighted: bool = False
-
-
-def _pt_hat(low: float, high: float) -> tuple[str, str]:
-    return f"PhaseSpace:pTHatMin = {low}", f"PhaseSpace:pTHatMax = {high}"
-
-
-def _bias(power: float) -> tuple[str, ...]:
-    return (
-        "PhaseSpace:bias2Selection = on",
-        f"PhaseSpace:bias2SelectionPow = {power}",
-        "PhaseSpace:bias2SelectionRef = 200.",
-    )
-
-
-Z_JET_VETO = PartonVeto((440.0, 610.0), jets=1, scale=10.0)
-PROCESSES = {
-    "top-qcd": Process(
-        JetSelection(radius=0.8, pt=(550.0, 650.0), eta=2.0, leading=2, max_constituents=200),
-        (
-            # no veto for tops: it would lose 3 per cent of them for a tenth of the time
-            Recipe("qcd", ("HardQCD:all = on",), veto=PartonVeto((515.0, 710.0), jets=3)),
-            Recipe("top", ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", *W_TO_QUARKS), match=6),
-        ),
-        common=(*DETECTOR_LIFETIME, *_pt_hat(480, 900), "PartonLevel:MPI = off"),
-    ),
-    "quark-gluon": Process(
-        JetSelection(radius=0.4, pt=(500.0, 550.0), eta=1.7, use_rapidity=True, detector=False),
-        (
-            Recipe("gluon", ("WeakBosonAndParton:qqbar2gmZg = on",), veto=Z_JET_VETO),
-            Recipe("quark", ("WeakBosonAndParton:qg2gmZq = on",), veto=Z_JET_VETO),
-        ),
-        common=(*_pt_hat(430, 750), "WeakZ0:gmZmode = 2", *Z_TO_NEUTRINOS),
-    ),
-    "w-qcd": Process(
-        JetSelection(radius=1.0, pt=(200.0, 500.0), eta=2.0),
-        (
-            Recipe("qcd", ("HardQCD:all = on", *_bias(4.5))),
-            Recipe("w", ("WeakDoubleBoson:ffbar2ZW = on", *W_TO_QUARKS, *Z_TO_NEUTRINOS, *_bias(3.5))),
-        ),
-        common=(*DETECTOR_LIFETIME, *_pt_hat(160, 700)),
-        weighted=True,
-    ),
-}
-
-
-def settings(process: str, label: int, seed: int, shower: str = "", bands: bool = False) -> list[str]:
-    """Every line given to Pythia for one chunk."""
-    chosen = PROCESSES[process]
-    further = (*SHOWERS[shower], *(BANDS if bands else ()))
-    return [*COMMON, *chosen.common, *chosen.recipes[label].settings, *further, f"Random:seed = {seed}"]
 
 
 def generate_chunk(
@@ -163,7 +37,7 @@ def generate_chunk(
     process : str
         A key of `PROCESSES`.
     label : int
-        Index of the class.
+        Index of the class in the process's recipes.
     seed : int
         Seed of the whole sample.
     chunk : int
@@ -180,7 +54,8 @@ def generate_chunk(
     -------
     Jets
         With ``source_row = chunk * CHUNK + i`` left to the caller; scalars hold the number of the event within the
-        chunk, the weight where the process has one, and ``shower_<i>`` with `bands`.
+        chunk, the weight where the process has one, ``shower_<i>`` with `bands`, and the mass of the resonance that
+        a jet was matched to (``matched_mass``, GeV).
     """
     import awkward as ak
     import pythia8mc as pythia8
@@ -188,7 +63,7 @@ def generate_chunk(
     chosen = PROCESSES[process]
     own = zlib.crc32(shower.encode())
     # Pythia takes seeds up to 900 million; classes and chunks never share one
-    pythia_seed = 1 + (seed * 1_000_003 + chunk * 2 + label + own) % 899_999_999
+    pythia_seed = 1 + (seed * 1_000_003 + chunk * chosen.stride + label + own) % 899_999_999
     of_shower = [own] if shower else []
     rng = np.random.default_rng([seed, label, chunk, *of_shower])
     # a generator of its own, so that the same jets come with and without
@@ -283,15 +158,17 @@ def _jets_of_batch(
     jet_event, jet_p4, constituents, offsets = _cluster(p4_N4, event_N, len(num_E), cuts, ak)
 
     pt = np.hypot(jet_p4[:, 0], jet_p4[:, 1])
-    angle = _rapidity(jet_p4) if cuts.use_rapidity else _eta(jet_p4)
+    angle = _rapidity(jet_p4) if cuts.use_rapidity else pseudorapidity(jet_p4)
     keep_B = (pt > cuts.pt[0]) & (pt < cuts.pt[1]) & (np.abs(angle) < cuts.eta)
+    scalars = {"event": jet_event}
     if recipe.match:
-        daughters = [ak.to_numpy(flat[name]).astype(np.int64) for name in ("daughter1", "daughter2")]
-        decays = _decays(recipe.match, id_M, p4_M4, event_M, starts_E, *daughters)
-        keep_B &= _all_inside(jet_event, jet_p4, *decays, cuts.radius)
+        daughters = [np.asarray(ak.to_numpy(flat[name])).astype(np.int64) for name in ("daughter1", "daughter2")]
+        found = decays(recipe.match, np.asarray(id_M), p4_M4, event_M, starts_E, *daughters)
+        resonance_B = contained(jet_event, jet_p4, found, cuts.radius)
+        keep_B &= resonance_B >= 0
+        scalars["matched_mass"] = np.append(found.mass, np.nan)[resonance_B]
     values = {name: p4_N4[constituents, i].astype(np.float32) for i, name in enumerate(P4)}
     values |= {name: x[constituents] for name, x in columns.items()}
-    scalars = {"event": jet_event}
     if process.weighted:
         scalars["weight"] = ak.to_numpy(events.info.weights[:, 0]).astype(np.float32)[jet_event]
     if weights_E is not None:
@@ -339,55 +216,6 @@ def _cluster(
     num_B = ak.to_numpy(ak.num(ak.flatten(index))).astype(np.int64)
     constituents = ak.to_numpy(ak.flatten(index, axis=None)).astype(np.int64) + np.repeat(start_E[jet_event], num_B)
     return jet_event, jet_p4, constituents, np.concatenate([[0], np.cumsum(num_B)])
-
-
-def _decays(
-    resonance: int,
-    pdg_id: np.ndarray,
-    p4: np.ndarray,
-    event: np.ndarray,
-    starts: np.ndarray,
-    first: np.ndarray,
-    last: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Events (R,) and four-vectors (R, 4, 4) of the tops of a batch: the top, its b, and the W's two quarks."""
-    assert resonance == 6, "only tops are matched"
-    first_M, last_M = first + starts[event], last + starts[event]
-    is_top_M = np.abs(pdg_id) == resonance
-    final_M = is_top_M & (np.abs(pdg_id[first_M]) != resonance)
-    top_R = np.flatnonzero(final_M)
-    # t → W b in either order
-    w_first_R = np.abs(pdg_id[first_M[top_R]]) == 24
-    w_R = np.where(w_first_R, first_M[top_R], last_M[top_R])
-    down_R = np.where(w_first_R, last_M[top_R], first_M[top_R])
-    while True:
-        again_R = np.abs(pdg_id[first_M[w_R]]) == 24
-        if not again_R.any():
-            break
-        w_R = np.where(again_R, first_M[w_R], w_R)
-    return event[top_R], p4[np.stack([top_R, down_R, first_M[w_R], last_M[w_R]], axis=1)]
-
-
-def _all_inside(
-    jet_event: np.ndarray, jet_p4: np.ndarray, event: np.ndarray, decay: np.ndarray, radius: float
-) -> np.ndarray:
-    """Whether some resonance of the jet's event lies, with all its quarks, within `radius` of the jet, shape (B,)."""
-    inside_B = np.zeros(len(jet_event), bool)
-    if len(event) == 0:
-        return inside_B
-    # a batch has few resonances per event: compare every jet with every resonance of its event
-    same_BR = jet_event[:, None] == event[None, :]
-    jet, resonance = np.nonzero(same_BR)
-    d_eta = _eta(decay)[resonance] - _eta(jet_p4)[jet, None]
-    d_phi = np.arctan2(decay[..., 1], decay[..., 0])[resonance] - np.arctan2(jet_p4[:, 1], jet_p4[:, 0])[jet, None]
-    d_phi = (d_phi + np.pi) % (2 * np.pi) - np.pi
-    contained = (np.hypot(d_eta, d_phi) < radius).all(axis=1)
-    inside_B[jet[contained]] = True
-    return inside_B
-
-
-def _eta(p4: np.ndarray) -> np.ndarray:
-    return np.asarray(np.arcsinh(p4[..., 2] / np.maximum(np.hypot(p4[..., 0], p4[..., 1]), 1e-9)))
 
 
 def _rapidity(p4: np.ndarray) -> np.ndarray:

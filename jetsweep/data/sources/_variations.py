@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import (
@@ -92,11 +92,13 @@ AnyGeneratorVariations = Annotated[
 class VariedOptions(SourceOptions):
     """Options of a source that can make variations, in a field `variations`."""
 
+    unused: ClassVar[tuple[str, ...]] = ("variations", "classes")
+
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Datasets without variations keep the name that they had before there were any."""
+        """Datasets without these options keep the name that they had before there were any."""
         values: dict[str, Any] = handler(self)
-        return {name: x for name, x in values.items() if name != "variations" or x is not None}
+        return {name: x for name, x in values.items() if name not in self.unused or x is not None}
 
 
 def with_variations(

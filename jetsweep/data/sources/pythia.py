@@ -1,4 +1,4 @@
-"""Jets made on the spot with Pythia 8 and FastJet (extra `generate`): top, quark/gluon and W tagging samples."""
+"""Jets made on the spot with Pythia 8 and FastJet (extra `generate`): tops, quarks and gluons, Ws, anomalous jets."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from jetsweep.data.config import SourceOptions
 from jetsweep.data.sources import _particle_flow
 from jetsweep.data.sources._base import Source, register_source
 from jetsweep.data.sources._jets import FLAGS, TRACKS, Jets, hash_split
-from jetsweep.data.sources._pythia_events import PROCESSES, generate_chunk, settings
+from jetsweep.data.sources._pythia_events import generate_chunk
+from jetsweep.data.sources._pythia_processes import MATCHED, PROCESSES, Process, settings
 from jetsweep.data.sources._pythia_showers import require_showers
 from jetsweep.data.sources._pythia_tracks import SETTINGS as TRACK_SETTINGS
 from jetsweep.data.sources._pythia_tracks import TRUTH
@@ -34,19 +35,48 @@ from jetsweep.errors import DataError
 CHUNK = 1_000
 
 
+def _sorted_by_name(shares: dict[str, float]) -> dict[str, float]:
+    # the manifest and the name of a dataset must not depend on an order that means nothing
+    return dict(sorted(shares.items()))
+
+
+def _equal_shares(value: Any) -> Any:
+    """A list of classes as shares; anything else as it is."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        return value
+    if twice := sorted({name for name in value if value.count(name) > 1}):
+        raise ValueError(f"expected every class once, found {twice[0]} more than once")
+    return {name: 1 / len(value) for name in value}
+
+
+Shares = Annotated[
+    dict[str, float],
+    AfterValidator(_sorted_by_name),
+    BeforeValidator(_equal_shares, json_schema_input_type=dict[str, float] | list[str]),
+]
+
+
 class PythiaOptions(VariedOptions):
     """Options of the source `pythia`."""
 
     name: Literal["pythia"] = "pythia"
-    process: Literal["top-qcd", "quark-gluon", "w-qcd"] = Field(
+    process: Literal["top-qcd", "quark-gluon", "w-qcd", "anomaly"] = Field(
         "top-qcd",
         description="top-qcd: R = 0.8, 550-650 GeV, like the top-tagging reference set; quark-gluon: R = 0.4, "
-        "500-550 GeV, particle level, like the EnergyFlow set; w-qcd: R = 1.0, 200-500 GeV, weighted.",
+        "500-550 GeV, particle level, like the EnergyFlow set; w-qcd: R = 1.0, 200-500 GeV, weighted; anomaly: "
+        "R = 1.0, 550-650 GeV, QCD and signals of 2, 3 and 4 prongs, like Cheng's test sets.",
+    )
+    classes: Shares | None = Field(
+        None,
+        description="Classes of the process with their shares of the jets, or a list of them for equal shares; all of "
+        "them in equal shares if not given.",
     )
     tracks: bool = Field(
         False, description="Add impact parameters, and the origin and vertex of every track, for flavour-tagging."
     )
-    jets: PositiveInt = Field(40_000, description="Number of jets, both classes together, half of each.")
+    jets: PositiveInt = Field(40_000, description="Number of jets, all classes together.")
     variations: AnyGeneratorVariations | None = Field(
         None, description="Add shower weights, and varied and alternative samples of val and test; true, or settings."
     )
@@ -60,11 +90,49 @@ class PythiaOptions(VariedOptions):
             raise ValueError(f"tracks: expected a process with a detector, found {self.process}")
         return self
 
+    @model_validator(mode="after")
+    def _classes_of_the_process(self) -> PythiaOptions:
+        known = [recipe.label for recipe in PROCESSES[self.process].recipes]
+        if self.classes is not None:
+            if not self.classes:
+                raise ValueError(f"classes: expected at least one of {', '.join(known)} ({self.process}), found none")
+            for name, share in self.classes.items():
+                if name not in known:
+                    raise ValueError(f"classes: expected some of {', '.join(known)} ({self.process}), found {name!r}")
+                if not share > 0:
+                    raise ValueError(f"classes: expected a share above 0 for {name}, found {share:g}")
+            if not abs(sum(self.classes.values()) - 1) < 1e-6:
+                raise ValueError(
+                    f"classes: expected shares that add up to 1, found a sum of {sum(self.classes.values()):g}"
+                )
+        counts = class_counts(self, self.jets)
+        if self.classes is not None and not all(counts.values()):
+            name = next(name for name, count in counts.items() if not count)
+            raise ValueError(
+                f"jets: expected enough for a jet of each class, found {self.jets}, which leaves {name} none"
+            )
+        if self.variations is not None and len(counts) != 2:
+            raise ValueError(f"variations: expected two classes, signal and background, found {', '.join(counts)}")
+        return self
+
+
+def class_counts(options: PythiaOptions, jets: int) -> dict[str, int]:
+    """How many of `jets` belong to each class, in the order of the process's recipes; they add up to `jets`."""
+    labels = [recipe.label for recipe in PROCESSES[options.process].recipes]
+    shares = options.classes or {name: 1 / len(labels) for name in labels}
+    chosen = [name for name in labels if name in shares]
+    # 1e-9: 0.1 of 30 jets are 3
+    counts = {name: int(shares[name] * jets + 1e-9) for name in chosen}
+    rest = sorted(chosen, key=lambda name: round(counts[name] - shares[name] * jets, 6))
+    for name in rest[: jets - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
 
 class Chunk(NamedTuple):
-    """Jets of one class that are made together; `shower` is empty for the nominal ones."""
+    """Jets of one recipe that are made together; `shower` is empty for the nominal ones."""
 
-    label: int
+    recipe: int
     number: int
     size: int
     shower: str = ""
@@ -76,12 +144,18 @@ class PythiaSource(Source):
 
     options: ClassVar[type[SourceOptions]] = PythiaOptions
     config: PythiaOptions
-    description = "Jets made with Pythia 8 and FastJet: top, quark/gluon or W against QCD (extra `generate`)."
+    description = (
+        "Jets made with Pythia 8 and FastJet: top, quark/gluon or W against QCD, or QCD and signals of two, three and "
+        "four prongs (extra `generate`)."
+    )
 
     def __init__(self, config: PythiaOptions) -> None:
         super().__init__(config)
-        self.process = PROCESSES[config.process]
-        self.classes = tuple(recipe.label for recipe in self.process.recipes)
+        self.process: Process = PROCESSES[config.process]
+        self.classes = tuple(class_counts(config, config.jets))
+        labels = [recipe.label for recipe in self.process.recipes]
+        self.recipes = tuple(labels.index(name) for name in self.classes)
+        """Place of each class among the recipes of the process."""
         self.has_bands = config.variations is not None and config.variations.shower_weights
         self.num_shower_weights = len(SHOWER_WEIGHTS) if self.has_bands else 0
 
@@ -104,12 +178,13 @@ class PythiaSource(Source):
         require_generators()
         cuts, varied = self.process.selection, self.config.variations
         lines = {
-            f"{name} {shower}".strip(): settings(self.config.process, label, 0, shower, self.has_bands and not shower)
+            f"{name} {shower}".strip(): settings(self.config.process, recipe, 0, shower, self.has_bands and not shower)
             for shower in ("", *(varied.showers if varied else ()))
-            for label, name in enumerate(self.classes)
+            for recipe, name in zip(self.recipes, self.classes)
         }
         if varied is not None:
             require_showers(varied.showers)
+        chosen = [self.process.recipes[i] for i in self.recipes]
         return {
             "generator": f"Pythia 8 (pythia8mc {metadata.version('pythia8mc')})",
             "clustering": f"fastjet {metadata.version('fastjet')}, anti-kt, R = {cuts.radius}",
@@ -120,12 +195,8 @@ class PythiaSource(Source):
                 "abs_rapidity" if cuts.use_rapidity else "abs_eta": cuts.eta,
                 "leading_jets": cuts.leading,
                 "max_constituents": cuts.max_constituents,
-                "veto_on_parton_jets": {r.label: asdict(r.veto) for r in self.process.recipes if r.veto is not None},
-                "matching": {
-                    r.label: f"top and its three quarks within {cuts.radius} of the jet"
-                    for r in self.process.recipes
-                    if r.match
-                },
+                "veto_on_parton_jets": {r.label: asdict(r.veto) for r in chosen if r.veto is not None},
+                "matching": {r.label: f"{MATCHED[r.match]} within {cuts.radius} of the jet" for r in chosen if r.match},
             },
             "detector": _particle_flow.SETTINGS if cuts.detector else "none: particle level, massive four-vectors",
             **({"tracks": TRACK_SETTINGS} if self.config.tracks else {}),
@@ -146,8 +217,9 @@ class PythiaSource(Source):
         require_generators()
         varied, seed = self.config.variations, self.config.seed
         for chunk, jets in zip(self.chunks(), self._generated()):
-            # rows of the two classes alternate in number, so that no two jets share one
-            jets.source_row = (chunk.number * CHUNK + np.arange(len(jets))) * 2 + chunk.label
+            # rows of the classes alternate in number, so that no two jets share one, whichever classes are made
+            jets.source_row = (chunk.number * CHUNK + np.arange(len(jets))) * self.process.stride + chunk.recipe
+            jets.label = np.full(len(jets), self.recipes.index(chunk.recipe))
             if varied is not None:
                 # the first of its jets stands for an event, so that no two events share a number
                 _, first, event = np.unique(jets.scalars["event"], return_index=True, return_inverse=True)
@@ -159,7 +231,7 @@ class PythiaSource(Source):
                 yield from with_variations(hash_split(jets, seed), varied, seed)
 
     def chunks(self) -> list[Chunk]:
-        """Every chunk of the nominal jets, the two classes in turn, then those of the other showers."""
+        """Every chunk of the nominal jets, the classes in turn, then those of the other showers."""
         varied, jets = self.config.variations, self.config.jets
         wanted = {"": jets}
         if varied is not None:
@@ -167,16 +239,16 @@ class PythiaSource(Source):
         plan: list[Chunk] = []
         for shower, total in wanted.items():
             of_shower = [
-                Chunk(label, number, min(CHUNK, half - number * CHUNK), shower)
-                for label, half in enumerate((total - total // 2, total // 2))
-                for number in range(-(-half // CHUNK))
+                Chunk(recipe, number, min(CHUNK, count - number * CHUNK), shower)
+                for recipe, count in zip(self.recipes, class_counts(self.config, total).values())
+                for number in range(-(-count // CHUNK))
             ]
-            plan += sorted(of_shower, key=lambda x: (x.number, x.label))
+            plan += sorted(of_shower, key=lambda x: (x.number, x.recipe))
         return plan
 
     def _work(self, chunk: Chunk) -> tuple[Any, ...]:
         """Arguments of `generate_chunk`."""
-        own = (self.config.process, chunk.label, self.config.seed, chunk.number, chunk.size, self.config.tracks)
+        own = (self.config.process, chunk.recipe, self.config.seed, chunk.number, chunk.size, self.config.tracks)
         return (*own, chunk.shower, self.has_bands and not chunk.shower)
 
     def _generated(self) -> Iterator[Jets]:

@@ -80,7 +80,9 @@ def test_particle_flow_keeps_the_energy_scale_and_drops_what_a_detector_misses()
 
 
 def test_options_of_pythia_are_checked(tmp_path):
-    with pytest.raises(DataError, match=r"source pythia: process: Input should be 'top-qcd', 'quark-gluon' or 'w-qcd'"):
+    with pytest.raises(
+        DataError, match=r"source pythia: process: Input should be 'top-qcd', 'quark-gluon', 'w-qcd' or 'anomaly'"
+    ):
         make_dataset("pythia", tmp_path / "x", process="higgs")
     with pytest.raises(DataError, match=r"source pythia: proces: .*; options of pythia are name, jets, seed, process"):
         make_dataset("pythia", tmp_path / "x", proces="w-qcd")
