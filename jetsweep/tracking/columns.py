@@ -47,9 +47,11 @@ ANOMALY = (
 )
 ANY = (TableColumn("loss", "loss", is_early=True),)
 """Of a task that is not named here."""
-COLUMNS = {"tagging": TAGGING, "flavour-tagging": TAGGING, "anomaly": ANOMALY}
+WEAK_SUPERVISION = (*TAGGING[:2], TableColumn("max SIC", "max_sic"), *TAGGING[2:])
+COLUMNS = {"weak-supervision": WEAK_SUPERVISION, "tagging": TAGGING, "flavour-tagging": TAGGING, "anomaly": ANOMALY}
 TAGGING_NOTE = "1/εB at signal efficiency εS with binomial uncertainty; "
 NOTES = {
+    "weak-supervision": "against the truth; SIC: at its best cut; " + TAGGING_NOTE,
     "tagging": TAGGING_NOTE,
     "flavour-tagging": TAGGING_NOTE,
     "anomaly": "worst: of the signals of select_on, reported: the worst of the others, SIC: at its best cut; JSD of "

@@ -40,7 +40,7 @@ MISTAKES = [
     ("data:\n", "data:\n  path: x\n", "3: data: expected either `source` or `path`, found both"),
     # names
     ("name: part", "name: partt", "7: model.name: unknown model 'partt'; there are .*, did you mean 'part'?"),
-    ("name: tagging", "name: taging", "2: task.name: unknown task 'taging'; there are anomaly, flavour-tagging, tagging, did you mean 'tagging'?"),
+    ("name: tagging", "name: taging", "2: task.name: unknown task 'taging'; there are anomaly, flavour-tagging, tagging, weak-supervision, did you mean 'tagging'?"),
     ("name: toy", "name: toys", "4: data.source.name: unknown source 'toys'; there are .*, did you mean 'toy'?"),
     ("name: adamw", "name: adamv", "14: training.optimizer.name: expected 'adamw', .*, found 'adamv', did you mean 'adam'?"),
     ("trials: 2", "sampler: tpee", "16: search.sampler: expected 'tpe', .*, found 'tpee', did you mean 'tpe'?"),

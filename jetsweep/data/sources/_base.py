@@ -24,6 +24,7 @@ UNITS = {
     "charge": "e", "jet_pt": "GeV", "jet_mass": "GeV", "jet_energy": "GeV", "jet_sdmass": "GeV", "jet_phi": "rad",
     "split12": "GeV", "split23": "GeV", "ecf1": "GeV", "ecf2": "GeV^2", "ecf3": "GeV^3", "qw": "GeV",
     "truth_px": "GeV", "truth_py": "GeV", "truth_pz": "GeV", "truth_energy": "GeV",
+    "resonance_mass": "GeV", "mass_light": "GeV", "mass_difference": "GeV",
 }  # fmt: skip
 """Units of the columns that have one."""
 
