@@ -1,7 +1,7 @@
 """Largest significance improvement of the weakly supervised methods, over runs that differ in every seed.
 
-``python tests/benchmarks/weak_supervision.py [--runs 10] [--lhco FOLDER]`` prints a markdown table. On the toy a run has
-events of its own; of the LHC Olympics arrays, which have no side bands, the split, the template and the weights differ.
+``python tests/benchmarks/weak_supervision.py [--runs 10] [--lhco FOLDER]`` prints a markdown table. On the toy a run
+has events of its own; of the LHC Olympics arrays, without side bands, the split, the template and the weights differ.
 """
 
 from __future__ import annotations
