@@ -52,18 +52,28 @@ def test_the_search_example_is_right(tmp_path):
 
 
 def test_the_fine_tuning_example_is_right():
-    _, _, text, _ = blocks("yaml")
+    _, _, text, *_ = blocks("yaml")
     training = TrainingConfig.model_validate(YAML(typ="safe").load(text)["training"])
     assert training.init_from.path.endswith("trials/00003")
     assert training.lr_factors == {"network.head.*": 50, "network.embed.*": 0}
 
 
 def test_the_reweighting_example_is_right():
-    *_, text = blocks("yaml")
+    *_, text, _ = blocks("yaml")
     section = YAML(typ="safe").load(text)["data"]
     config = DataConfig.model_validate({"source": "toy", **section}).reweight
     assert config.variables["pt"].bins == 20
     assert config.variables["eta"].edges == (-2, -1, 0, 1, 2)
+
+
+def test_the_anomaly_example_is_right(tmp_path):
+    *_, text = blocks("yaml")
+    rest = "name: a\ndata: {source: {name: pythia, process: anomaly}, max_constituents: 20}\nmodel: vae\n"
+    (tmp_path / "example.yaml").write_text(rest + text)
+    template = load_experiment(tmp_path / "example.yaml")
+    assert set(template.space) == {"task.kl.beta", "task.disco.weight"}
+    task = template.example.task
+    assert (task.exposure.pairing.by, task.main_score) == (("mass", "pt"), "loss_cdf")
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):

@@ -118,6 +118,7 @@ class _Npz:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._stream: Any = None
         with reading(path, "npz"):
             self._zip = zipfile.ZipFile(path)
         try:
@@ -132,14 +133,18 @@ class _Npz:
                     f"{path}: X has the shape {self.shape}, expected (jets, constituents, 4): pt, rapidity, phi, PDG id"
                 )
         except BaseException:
-            self._zip.close()
+            self._close()
             raise
 
     def __enter__(self) -> _Npz:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self._stream is not None:  # it keeps the file open, whatever becomes of the archive
+            self._stream.close()
         self._zip.close()
 
     def _header(self, stream: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:
