@@ -59,13 +59,11 @@ def make_trainer(
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
     from ray.train.v2._internal.execution.callback import ControllerCallback
 
     mailbox = config["mailbox"]
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one process less: a node taken away is a death
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # else an end or a death waits for two seconds
 
     class Introduction(ControllerCallback):  # type: ignore[misc]
         def after_controller_start(self, train_run_context: Any) -> None:
@@ -73,9 +71,8 @@ def make_trainer(
 
     class Trainer(TorchTrainer):  # type: ignore[misc]
         def _create_default_callbacks(self) -> list[Any]:
-            # without datasets of Ray, the process that would share them out is of no use
-            unwanted = (PlacementGroupCleanerCallback, DatasetsCallback)
-            return [x for x in super()._create_default_callbacks() if not isinstance(x, unwanted)]
+            callbacks = super()._create_default_callbacks()
+            return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
 
     gpu = bool(worker.get("GPU"))
     return Trainer(
