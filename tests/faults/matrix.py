@@ -133,7 +133,8 @@ class Hurt:
         epoch = self.random.randint(1, max(1, self.trials * EPOCHS // 2))
         while self.epochs_written() < epoch and driver.poll() is None:
             time.sleep(0.1)
-        time.sleep(self.random.uniform(0.0, 2.0))
+        # a short sweep would be over before a longer while
+        time.sleep(self.random.uniform(0.0, 0.1 * self.trials))
 
     def kill(self, *titles: str) -> bool:
         """Kill -9 one random process of a kind; whether there was one within a while."""
