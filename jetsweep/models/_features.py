@@ -191,7 +191,7 @@ class Preprocessing(nn.Module):
         """Set centre and width of every feature from the jets of the training split.
 
         They are the mean and standard deviation of weighted jets; of the sets `BY_SLOT` the median and interquartile
-        range of the first `JETS_FOR_QUARTILES` jets, whatever their weights.
+        range of about `JETS_FOR_QUARTILES` jets, spread evenly over all of them, whatever their weights.
 
         Raises
         ------

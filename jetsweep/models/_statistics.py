@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+FEWEST_JETS = 20
+"""Fewer than this tell no quartiles."""
+
 
 def mean_and_std(rows: Iterable[tuple[Tensor, Tensor]], num_features: int) -> tuple[Tensor, Tensor]:
     """Weighted mean and standard deviation of each feature, float64, in one pass; 1 for the width of a constant.
@@ -50,42 +53,54 @@ def medians_and_spreads(
 ) -> tuple[Tensor, Tensor]:
     """Median, and third less first quartile, of every feature in every slot, over the jets that fill it.
 
+    A slot that fewer than `FEWEST_JETS` fill takes those of the slot before it.
+
     Parameters
     ----------
     padded : iterable of (Tensor, shape (B, P, F); Tensor, shape (B, P), bool)
         Features and filled slots.
     num_slots, num_features : int
     most_jets : int
-        Only so many are looked at, the first ones.
+        About so many are kept, spread evenly over all: every other jet is left out as often as there are too many.
 
     Returns
     -------
     median, spread : Tensor, shape (P, F), float32
-        0 and 1 of a slot that is never filled; a spread of 0 is 1.
+        A spread of 0 is 1; where not even the first slot is filled often enough, 0 and 1.
 
     Raises
     ------
     ValueError
         If there is no jet.
     """
-    values, slots, num_jets = [], [], 0
+    kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    num_jets, stride = 0, 1
     for x_BPF, mask_BP in padded:
-        if num_jets >= most_jets:
-            break
-        mask_BP = mask_BP[: most_jets - num_jets]
+        row_N, slot_N = mask_BP.nonzero().T.numpy()
+        kept.append(_every(stride, x_BPF[mask_BP].float().numpy(), slot_N, num_jets + row_N))
         num_jets += len(mask_BP)
-        values.append(x_BPF[: len(mask_BP)][mask_BP].float().numpy())
-        slots.append(mask_BP.nonzero()[:, 1].numpy())
+        while num_jets > most_jets * stride:
+            stride *= 2
+            kept = [_every(stride, *part) for part in kept]
     if not num_jets:
         raise ValueError("feature statistics need at least one training jet")
-    x_NF, slot_N = np.concatenate(values), np.concatenate(slots)
-    order = np.argsort(slot_N, kind="stable")
-    starts = np.searchsorted(slot_N[order], np.arange(num_slots + 1))
+    values, slots = (np.concatenate([part[i] for part in kept]) for i in (0, 1))
+    order = np.argsort(slots, kind="stable")
+    starts = np.searchsorted(slots[order], np.arange(num_slots + 1))
     median, spread = np.zeros((num_slots, num_features)), np.ones((num_slots, num_features))
     for i in range(num_slots):
-        if starts[i] == starts[i + 1]:
+        if starts[i + 1] - starts[i] < FEWEST_JETS:
+            median[i], spread[i] = median[max(i - 1, 0)], spread[max(i - 1, 0)]
             continue
-        here = x_NF[order[starts[i] : starts[i + 1]]]
+        here = values[order[starts[i] : starts[i + 1]]]
         low, median[i], high = np.quantile(here, [0.25, 0.5, 0.75], axis=0)
         spread[i] = np.where(high - low > 1e-12, high - low, 1.0)
     return torch.from_numpy(median).float(), torch.from_numpy(spread).float()
+
+
+def _every(
+    stride: int, x_NF: np.ndarray, slot_N: np.ndarray, jet_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Entries of the jets whose number the stride divides."""
+    kept_N = jet_N % stride == 0
+    return x_NF[kept_N], slot_N[kept_N], jet_N[kept_N]

@@ -34,11 +34,10 @@ def align(p4: Tensor, mask: Tensor, flip: bool = False) -> Tensor:
     p4 = torch.where(mask[..., None], p4, 0.0)
     jet_B14 = p4.sum(dim=1, keepdim=True)
     px, py = _rotated(p4[..., 0], p4[..., 1], kinematics.phi(jet_B14))
-    # by rapidities: a boost would subtract large numbers
-    rapidity_BP = kinematics.rapidity(p4) - kinematics.rapidity(jet_B14)
-    squared_BP = (p4[..., 3] - p4[..., 2].abs()) * (p4[..., 3] + p4[..., 2].abs())
-    transverse_mass_BP = squared_BP.clamp(min=0.0).sqrt()
-    pz, energy = transverse_mass_BP * torch.sinh(rapidity_BP), transverse_mass_BP * torch.cosh(rapidity_BP)
+    # a boost scales E + pz and E - pz; particles along the beam stay there
+    scale_B1 = torch.exp(kinematics.rapidity(jet_B14))
+    forward, backward = (p4[..., 3] + p4[..., 2]) / scale_B1, (p4[..., 3] - p4[..., 2]) * scale_B1
+    pz, energy = (forward - backward) / 2, (forward + backward) / 2
     py, pz = _rotated(py, pz, _principal_angle(px, py, pz, energy))
     if flip:
         side_B1 = (energy * torch.sign(pz)).sum(dim=1, keepdim=True)

@@ -83,6 +83,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         else:
             (node,) = local_nodes()
             ray.init(
+                "local",  # else Ray would look for a cluster that somebody has started here, and refuse the numbers
                 num_cpus=int(node["CPU"]),
                 num_gpus=int(node.get("GPU", 0)),
                 include_dashboard=False,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from jetsweep.data.batch import Batch, Ragged
 from jetsweep.models._features import COLUMNS, HIGH_LEVEL_NAMES, P4, Preprocessing
+from jetsweep.models._statistics import medians_and_spreads
 from jetsweep.testing.toys import toy_four_vectors
 
 # (pT in GeV, eta, phi) of three massless constituents, and what the published definitions give for them
@@ -176,3 +177,16 @@ def test_aligned_momenta_are_scaled_slot_by_slot_without_padding(features):
     torch.testing.assert_close(wide[:, :8], found)
     narrow = preprocessing.from_padded(p4[:1, :2], mask[:1, :2])["features"]
     assert narrow.shape == (1, 2, 4)
+
+
+def test_quartiles_of_many_jets_are_those_of_jets_spread_over_all():
+    """Jets in ascending order: the first ones alone would have another median. A slot that is hardly filled borrows."""
+    x = torch.arange(5000.0)[:, None, None].expand(-1, 2, 1)
+    mask = torch.ones(5000, 2, dtype=torch.bool)
+    mask[:, 1] = torch.arange(5000) < 5
+    batches = [(x[i : i + 700], mask[i : i + 700]) for i in range(0, 5000, 700)]
+    median, spread = medians_and_spreads(batches, 2, 1, most_jets=500)
+    assert median[0].item() == pytest.approx(2500, abs=10)
+    assert spread[0].item() == pytest.approx(2500, abs=20)
+    assert torch.equal(median[1], median[0])
+    assert torch.equal(spread[1], spread[0])

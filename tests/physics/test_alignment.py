@@ -98,6 +98,24 @@ def test_empty_slots_stay_zero_and_hold_anything():
     assert (found[~mask] == 0).all()
 
 
+def test_two_constituents_by_hand():
+    """Of equal energy at phi = ±0.1 about the axis: their pulls cancel, so only lengths are known."""
+    px, py = 100 * math.cos(0.1), 100 * math.sin(0.1)
+    p4 = torch.tensor([[[px, py, 0.0, 100.0], [px, -py, 0.0, 100.0]]], dtype=torch.float64)
+    found = align(p4, torch.ones(1, 2, dtype=torch.bool))[0].numpy()
+    np.testing.assert_allclose(found[:, 0], [px, px])
+    np.testing.assert_allclose(found[:, 3], [100, 100])
+    np.testing.assert_allclose(sorted(np.hypot(found[:, 1], found[:, 2])), [py, py])
+    np.testing.assert_allclose(found[:, 1:3].sum(axis=0), [0, 0], atol=1e-9)
+
+
+def test_constituents_along_the_beam_keep_their_energy():
+    p4 = torch.tensor([[[300.0, 0.0, 100.0, 320.0], [0.0, 0.0, 50.0, 50.0], [0.0, 0.0, -20.0, 20.0]]]).double()
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    before, after = (kinematics.mass(x.sum(dim=1)) for x in (p4, align(p4, mask)))
+    torch.testing.assert_close(after, before)
+
+
 def test_odd_jets_stay_finite():
     p4 = torch.zeros(4, 3, 4)
     p4[0, 0] = torch.tensor([3.0, 4.0, 1.0, 6.0])  # a single constituent
