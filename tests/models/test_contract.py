@@ -80,7 +80,13 @@ class TestDeepSetVAE(AutoencoderContract):
 
 class TestTransformerVAE(AutoencoderContract):
     config = MODELS.get("vae").config(
-        encoder="transformer", reconstruction="emd", emd_iterations=20, features="energyflow", latent=4, widths=(32, 16)
+        encoder="transformer",
+        num_layers=1,
+        reconstruction="emd",
+        emd_iterations=5,
+        features="energyflow",
+        latent=4,
+        widths=(32, 16),
     )
 
 
