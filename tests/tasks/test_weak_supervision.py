@@ -158,3 +158,30 @@ def test_the_same_seed_makes_the_same_template(tmp_path):
     }
     digests = {prepare(DataConfig.model_validate({"source": source}), tmp_path / str(i)).digest for i in range(2)}
     assert len(digests) == 1
+
+
+def test_folds_leave_every_event_out_once(tmp_path):
+    held = []
+    for fold in range(3):
+        source = {"name": "resonance", "method": "idealised", "jets": 3000, "signal_events": 30}
+        made = make_dataset({**source, "folds": 3, "fold": fold}, tmp_path / str(fold))
+        sizes = {split: made.class_counts(split) for split in made.splits}
+        assert sizes["held-out"]["template"] == 0
+        rows = [
+            b.scalars["resonance_mass"]
+            for b in made.loader("held-out", 5000, constituents=(), scalars=("resonance_mass",)).batches(0)
+        ]
+        held.append(set(torch.cat(rows).tolist()))
+        trained = torch.cat(
+            [
+                b.scalars["resonance_mass"][b.targets["label"] == 1]
+                for split in ("train", "val")
+                for b in made.loader(split, 5000, constituents=(), scalars=("resonance_mass",)).batches(0)
+            ]
+        )
+        assert not held[-1] & set(trained.tolist())
+        total = len(trained) + sizes["held-out"]["data"]
+    assert not held[0] & held[1]
+    assert sum(map(len, held)) == len(set.union(*held)) == total
+    with pytest.raises(DataError, match="fold: expected a number below folds: 3, found 3"):
+        make_dataset({**source, "folds": 3, "fold": 3}, tmp_path / "wrong")

@@ -18,7 +18,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from jetsweep.data.config import SourceOptions
 from jetsweep.data.sources._base import Source, register_source
 from jetsweep.data.sources._conditional_flow import ConditionalFlow, FlowConfig
-from jetsweep.data.sources._jets import Jets, hash_split
+from jetsweep.data.sources._jets import Jets, hash_split, row_hash
 from jetsweep.data.sources._resonance_events import (
     FEATURES,
     INNER,
@@ -31,6 +31,8 @@ from jetsweep.data.sources._resonance_events import (
 from jetsweep.errors import DataError
 
 TEMPLATE, DATA = 0, 1
+_FOLDS = 1_000_003
+"""Added to the seed of folds, so that they do not follow train and val."""
 TEST_EVENTS = 20_000
 """Of each kind that are made to test on."""
 
@@ -51,12 +53,18 @@ class ResonanceOptions(SourceOptions):
     signal_events: NonNegativeInt = Field(500, description="toy: signal events among them.")
     region: tuple[PositiveFloat, PositiveFloat] = Field((3300.0, 3700.0), description="Signal region, GeV.")
     oversampling: PositiveFloat = Field(4.0, description="cathode: template events for each event of the region.")
+    folds: PositiveInt = Field(
+        1, description="Above 1 the data of one fold are left out of train and val, and form the split held-out."
+    )
+    fold: NonNegativeInt = Field(0, description="Which fold that is: a grid over all of them scores every event once.")
     flow: FlowConfig = Field(FlowConfig(), description="cathode: density of the side bands.")
 
     @model_validator(mode="after")
     def _fits(self) -> ResonanceOptions:
         if not self.region[0] < self.region[1]:
             raise ValueError(f"region: expected two ascending masses, found {self.region[0]:g} and {self.region[1]:g}")
+        if not self.fold < self.folds:
+            raise ValueError(f"fold: expected a number below folds: {self.folds}, found {self.fold}")
         if (self.path is None) == (self.events == "lhco"):
             raise ValueError(
                 f"path: expected {'a folder' if self.path is None else 'none'} beside events: {self.events}"
@@ -101,7 +109,12 @@ class ResonanceSource(Source):
         data, template, background, signal = self._samples()
         # both classes have one sum of weights, so that a score of 1/2 means equal densities
         for label, events, weight in ((TEMPLATE, template, len(data) / len(template)), (DATA, data, 1.0)):
-            yield from hash_split(_rows(events, label, weight), self.config.seed, {"train": 0.8, "val": 0.2})
+            rows = _rows(events, label, weight)
+            if label == DATA and self.config.folds > 1:
+                fold_E = row_hash(rows.source_row, self.config.seed + _FOLDS) % np.uint64(self.config.folds)
+                yield "held-out", rows.take_jets(fold_E == self.config.fold)
+                rows = rows.take_jets(fold_E != self.config.fold)
+            yield from hash_split(rows, self.config.seed, {"train": 0.8, "val": 0.2})
         for label, events in ((TEMPLATE, background), (DATA, signal)):
             yield "test", _rows(events, label, 1.0, test=True)
 
