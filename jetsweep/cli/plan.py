@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,8 @@ def _report(template: ExperimentTemplate, concurrency: Concurrency, data_root: P
     from jetsweep.experiment.costs import measure
     from jetsweep.training.world import default_device
 
-    jets, classes, where = describe_data(template.example, data_root)
+    jets, of_class, where = describe_data(template.example, data_root)
+    classes = list(of_class)
     branches = find_branches(template, classes)
     device = default_device() if concurrency.worker.get("GPU", 0) else torch.device("cpu")
     table = Table(title=f"{template.name}: {SAMPLES} configurations drawn, all valid", box=SIMPLE_HEAD, padding=(0, 1))
@@ -73,7 +75,7 @@ def _report(template: ExperimentTemplate, concurrency: Concurrency, data_root: P
             [(name, smallest)] if same else [(f"{name} small", smallest), (f"{name} large", largest)]
         ):
             cost = measure(experiment, classes, device)
-            epoch_s = _epoch_s(cost, experiment, jets)
+            epoch_s = _epoch_s(cost, experiment, jets, of_class)
             shown = [label, f"{cost.parameters:,}", f"{_count(cost.macs)} @{cost.slots}"]
             shown += [_bytes(cost.memory_bytes), _duration(cost.step_s)]
             if epoch_s is not None:
@@ -124,10 +126,13 @@ def find_branches(template: ExperimentTemplate, classes: list[str]) -> dict[str,
     return {name: (len(members), members[0][1], members[-1][1]) for name, members in sorted(sizes.items())}
 
 
-def describe_data(experiment: Experiment, data_root: Path) -> tuple[dict[str, int] | None, list[str], str]:
-    """Jets of each split (None when not known yet), class names, and a sentence, without making the data."""
+def describe_data(experiment: Experiment, data_root: Path) -> tuple[dict[str, int] | None, dict[str, int], str]:
+    """Jets of each split (None when not known yet), training jets of each class, and a sentence, without making data.
+
+    Of data that is not there yet the classes' jets are by the shares that the source is given, else alike.
+    """
     from jetsweep.data.config import made_folder
-    from jetsweep.data.dataset import open_dataset
+    from jetsweep.data.dataset import label_counts, open_dataset
     from jetsweep.data.sources._base import SOURCES
     from jetsweep.data.sources._files import FileSource
     from jetsweep.data.sources._jets import SPLITS
@@ -140,26 +145,43 @@ def describe_data(experiment: Experiment, data_root: Path) -> tuple[dict[str, in
         for split in ("train", "val"):
             dataset.num_rows(split)
         jets = {split: dataset.num_rows(split) for split in dataset.splits}
-        return jets, list(dataset.classes), f"{dataset.path}, {_listing(jets)}"
+        return jets, label_counts(dataset, "train"), f"{dataset.path}, {_listing(jets)}"
     assert config.source is not None
     source = SOURCES.get(config.source.name)(config.source)
     if isinstance(source, FileSource) and source.must_download:
-        return None, list(source.classes), f"{config.source.name}, to be downloaded; the number of jets is not known"
+        return (
+            None,
+            dict.fromkeys(source.classes, 0),
+            f"{config.source.name}, to be downloaded; the number of jets is not known",
+        )
     if source.total is None:
-        return None, list(source.classes), f"{config.source.name}, not made yet; the number of jets is not known"
+        return (
+            None,
+            dict.fromkeys(source.classes, 0),
+            f"{config.source.name}, not made yet; the number of jets is not known",
+        )
     jets = {split: round(share * source.total) for split, share in SPLITS.items()}
-    return jets, list(source.classes), f"{config.source.name}, not made yet; about {_listing(jets)}"
+    given = getattr(config.source, "classes", None)
+    shares = given if isinstance(given, Mapping) else dict.fromkeys(source.classes, 1 / len(source.classes))
+    of_class = {name: round(shares[name] * jets["train"]) for name in source.classes}
+    return jets, of_class, f"{config.source.name}, not made yet; about {_listing(jets)}"
 
 
 def _listing(jets: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {split}" for split, count in jets.items())
 
 
-def _epoch_s(cost: Cost, experiment: Experiment, jets: dict[str, int] | None) -> float | None:
+def _epoch_s(cost: Cost, experiment: Experiment, jets: dict[str, int] | None, of_class: dict[str, int]) -> float | None:
+    from jetsweep.tasks._base import build_task
+
     config = experiment.training
     if jets is None:
         return None
-    train = int(jets["train"] * experiment.data.train_fraction)
+    train, selection = jets["train"], build_task(experiment.task, list(of_class)).stream("main").selection
+    if selection is not None:
+        background = sum(of_class[name] for name in selection.classes)
+        train = round(background * (1 + sum(share for _, share in selection.contamination)))
+    train = int(train * experiment.data.train_fraction)
     return cost.epoch_s(train, jets.get("val", 0), config.batch_size, config.steps_per_epoch)
 
 

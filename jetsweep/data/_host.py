@@ -1,6 +1,6 @@
 """Copies of ragged rows in the host's memory: jitted where numba is installed, by numpy and torch elsewhere."""
 
-# Shapes: N entries, B rows, F columns, P padded slots.
+# Shapes: N entries, R or B rows, F columns, P padded slots.
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ def _jitted() -> ModuleType | None:
     return _numba_ragged
 
 
-def gather_rows(pieces: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], num_columns: int) -> np.ndarray:
-    """Rows of several matrices, one after the other.
+def place_rows(
+    children: Sequence[np.ndarray], low_R: np.ndarray, count_R: np.ndarray, target_R: np.ndarray, out_NF: np.ndarray
+) -> None:
+    """Copy stretches of several columns to where they belong, side by side.
 
     Parameters
     ----------
-    pieces : sequence of (matrix_NF, low_B, count_B)
-        Row `i` of a piece is ``matrix[low[i] : low[i] + count[i]]``; float32 and int64.
-    num_columns : int
-
-    Returns
-    -------
-    array, shape (sum of counts, F), float32
+    children : sequence of array, shape (entries,)
+        One of each of the F columns.
+    low_R, count_R, target_R : array, shape (R,), int64
+        Entries ``low … low + count`` of the columns become the rows ``target … target + count`` of `out_NF`.
+    out_NF : array, shape (N, F), float32
     """
     jitted = _jitted()
     if jitted is None:
-        slices = [
-            matrix_NF[low : low + count]
-            for matrix_NF, low_B, count_B in pieces
-            for low, count in zip(low_B.tolist(), count_B.tolist())
-        ]
-        return np.concatenate([np.zeros((0, num_columns), np.float32), *slices])
-    out_NF = np.empty((sum(int(count_B.sum()) for _, _, count_B in pieces), num_columns), np.float32)
-    end = 0
-    for matrix_NF, low_B, count_B in pieces:
-        jitted.gather(matrix_NF, low_B, count_B, out_NF[end:])
-        end += int(count_B.sum())
-    return out_NF
+        place_N = np.arange(int(count_R.sum())) - np.repeat(np.cumsum(count_R) - count_R, count_R)
+        source_N = place_N + np.repeat(low_R, count_R)
+        out_NF[place_N + np.repeat(target_R, count_R)] = np.column_stack([child[source_N] for child in children])
+        return
+    jitted.place(tuple(map(_frozen, children)), low_R, count_R, target_R, out_NF)
+
+
+def _frozen(x_N: np.ndarray) -> np.ndarray:
+    """As float32 that is not written to: loops are compiled for one type, and each number of columns, alone."""
+    x_N = x_N.astype(np.float32, copy=False).view()
+    x_N.flags.writeable = False
+    return x_N
 
 
 def pad(values_NF: Tensor, offsets: Tensor, length: int) -> tuple[Tensor, Tensor] | None:

@@ -1,6 +1,6 @@
-"""Copies of ragged rows on the host, jitted; `_shards` and `batch` do the same without numba."""
+"""Copies of ragged rows on the host, jitted; `_host` does the same without numba."""
 
-# Arrays: N entries of a block or batch, B rows, F columns, P padded slots.
+# Arrays: N entries of a block or batch, R or B rows, F columns, P padded slots.
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def gather(matrix_NF, low_B, count_B, out_NF):  # type: ignore[no-untyped-def]
-    """Copy entries ``low[i] … low[i] + count[i]`` of every row to the front of `out`, one row after the other."""
-    source, target, num_columns = matrix_NF.reshape(-1), out_NF.reshape(-1), matrix_NF.shape[1]
-    end = 0
-    for i in range(len(low_B)):
-        first, size = low_B[i] * num_columns, count_B[i] * num_columns
-        for k in range(size):
-            target[end + k] = source[first + k]
-        end += size
+def place(children, low_R, count_R, target_R, out_NF):  # type: ignore[no-untyped-def]
+    """Copy entries ``low[i] … low[i] + count[i]`` of a tuple of columns to rows ``target[i] …`` of `out`."""
+    out, num_columns = out_NF.reshape(-1), len(children)
+    for i in range(len(low_R)):
+        source, target = low_R[i], target_R[i] * num_columns
+        for k in range(count_R[i]):
+            for column in range(num_columns):
+                out[target + k * num_columns + column] = children[column][source + k]
 
 
 @njit(cache=True, nogil=True)

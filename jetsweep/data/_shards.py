@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 
-from jetsweep.data._host import gather_rows
+from jetsweep.data._host import place_rows
 from jetsweep.data.manifest import Shard
 from jetsweep.errors import DataError
-
-_ROWS_IN_CACHE = 8192
-"""Rows that are put side by side at once; more would leave the processor's cache between two columns."""
 
 
 @dataclass
@@ -92,15 +88,20 @@ class SplitReader:
         self.num_rows = row
         self.starts = np.array([block.first_row for block in self.blocks] + [row])
 
-    def split_by_block(self, rows_B: np.ndarray) -> list[tuple[Block, np.ndarray]]:
-        """Group ascending rows by block: (block, rows inside the block)."""
+    def split_by_block(self, rows_B: np.ndarray) -> list[tuple[Block, np.ndarray, np.ndarray]]:
+        """Group rows by block: (block, ascending rows inside the block, their places in `rows_B`)."""
         if not len(rows_B):
             return []
+        order_B = np.argsort(rows_B, kind="stable")
+        rows_B = rows_B[order_B]
         # only the blocks of these rows are looked at: a large dataset has ten thousands of others
         block_B = np.searchsorted(self.starts, rows_B, side="right") - 1
         edges = [0, *(np.flatnonzero(np.diff(block_B)) + 1).tolist(), len(rows_B)]
         blocks = [self.blocks[i] for i in block_B[edges[:-1]]]
-        return [(block, rows_B[low:high] - block.first_row) for block, low, high in zip(blocks, edges[:-1], edges[1:])]
+        return [
+            (block, rows_B[low:high] - block.first_row, order_B[low:high])
+            for block, low, high in zip(blocks, edges[:-1], edges[1:])
+        ]
 
 
 def _open_batches(filesystem: pa.fs.FileSystem, path: str, shard: Shard) -> list[pa.RecordBatch]:
@@ -121,73 +122,51 @@ def _open_batches(filesystem: pa.fs.FileSystem, path: str, shard: Shard) -> list
     return batches
 
 
-class Matrices:
-    """List columns of a few blocks as float32 rows (N, F): a jet is then one stretch of memory and not F of them.
-
-    Shuffled batches come back to the same blocks again and again; a block's columns are put side by side once.
-
-    Parameters
-    ----------
-    keep : int
-        Blocks that are kept, those used last.
-    """
-
-    def __init__(self, keep: int) -> None:
-        self.keep = keep
-        self._kept: OrderedDict[tuple[int, str, tuple[str, ...]], np.ndarray] = OrderedDict()
-
-    def of(self, block: Block, group: str, columns: tuple[str, ...]) -> np.ndarray:
-        """Rows of all entries of a list column, in the order of `Block.offsets`, which count from 0 here."""
-        key = (block.first_row, group, columns)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        while len(self._kept) >= self.keep:
-            self._kept.popitem(last=False)
-        first, last = (int(block.offsets(group)[i]) for i in (0, -1))
-        matrix_NF = np.empty((last - first, len(columns)), dtype=np.float32)
-        children = [block.child(group, name)[first:last] for name in columns]
-        for low in range(0, last - first, _ROWS_IN_CACHE):
-            part_NF = matrix_NF[low : low + _ROWS_IN_CACHE]
-            for i, child in enumerate(children):
-                part_NF[:, i] = child[low : low + _ROWS_IN_CACHE]
-        self._kept[key] = matrix_NF
-        return matrix_NF
+def gather_scalar(parts: Sequence[tuple[Block, np.ndarray, np.ndarray]], name: str) -> np.ndarray:
+    """Scalar column at rows of several blocks, shape (B,); `parts` as `gather_ragged` takes them."""
+    pieces = [block.scalar(name)[rows] for block, rows, _ in parts]
+    found_B = np.empty(sum(map(len, pieces)), pieces[0].dtype if pieces else np.float64)
+    for piece, (_, _, places) in zip(pieces, parts, strict=True):
+        found_B[places] = piece
+    return found_B
 
 
 def gather_ragged(
-    parts: Sequence[tuple[Block, np.ndarray]],
+    parts: Sequence[tuple[Block, np.ndarray, np.ndarray]],
     group: str,
     columns: Sequence[str],
     longest: int | None,
-    matrices: Matrices | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values (N, F) float32 and offsets (B + 1,) int64 of the leading `longest` entries of each row.
+    """Leading `longest` entries of rows of several blocks, in any order.
 
-    Without `matrices` the entries of these rows alone are read: for rows that are few in each block.
+    Parameters
+    ----------
+    parts : sequence of (Block, rows, places)
+        Ascending rows of each block, and the place of each among all rows, together 0, 1, … in some order: blocks are
+        read from their beginning to their end, wherever a row goes.
+    group : str
+        List column.
+    columns : sequence of str
+        F of its children.
+    longest : int or None
+
+    Returns
+    -------
+    values : array, shape (N, F), float32
+    offsets : array, shape (B + 1,), int64
     """
-    pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for block, rows in parts:
-        offsets = block.offsets(group)
-        low = (offsets[rows] - offsets[0]).astype(np.int64)
-        count = (offsets[rows + 1] - offsets[rows]).astype(np.int64)
-        if longest is not None:
-            count = np.minimum(count, longest)
-        if matrices is None:
-            pieces.append(_entries(block, group, columns, low, count))
-        else:
-            pieces.append((matrices.of(block, group, tuple(columns)), low, count))
-    lengths = np.concatenate([np.zeros(1, np.int64), *(count for _, _, count in pieces)])
-    return gather_rows(pieces, len(columns)), np.cumsum(lengths)
-
-
-def _entries(
-    block: Block, group: str, columns: Sequence[str], low_R: np.ndarray, count_R: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Entries of a few rows side by side, (N, F), and where those of each row begin, and their number."""
-    start_R = np.cumsum(count_R) - count_R
-    place_N = np.arange(int(count_R.sum())) + np.repeat(low_R - start_R, count_R) + int(block.offsets(group)[0])
-    matrix_NF = np.empty((len(place_N), len(columns)), np.float32)
-    for i, name in enumerate(columns):
-        matrix_NF[:, i] = block.child(group, name)[place_N]
-    return matrix_NF, start_R, count_R
+    offsets = np.zeros(1 + sum(len(rows) for _, rows, _ in parts), np.int64)
+    lows = []
+    for block, rows, places in parts:
+        bounds = block.offsets(group)
+        low = bounds[rows].astype(np.int64)
+        count = bounds[rows + 1] - low
+        lows.append(low)
+        offsets[1 + places] = count if longest is None else np.minimum(count, longest)
+    np.cumsum(offsets, out=offsets)
+    values_NF = np.empty((int(offsets[-1]), len(columns)), np.float32)
+    for (block, _, places), low in zip(parts, lows, strict=True):
+        target = offsets[places]
+        children = [block.child(group, name) for name in columns]
+        place_rows(children, low, offsets[1 + places] - target, target, values_NF)
+    return values_NF, offsets

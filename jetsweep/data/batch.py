@@ -60,6 +60,12 @@ class Ragged:
         place_N = torch.arange(int(offsets[-1]), device=index.device) + shift_R.repeat_interleave(lengths_R)
         return replace(self, values=self.values[place_N], offsets=offsets)
 
+    def part(self, low: int, high: int) -> Ragged:
+        """Rows `low` to `high`; the values are a view."""
+        assert self.parent is None, "rows of a group inside another follow that group"
+        bounds = self.offsets[low : high + 1]
+        return replace(self, values=self.values[int(bounds[0]) : int(bounds[-1])], offsets=bounds - bounds[0])
+
     def pad(self, length: int) -> tuple[Tensor, Tensor]:
         """Spread into `length` slots; entries beyond are cut, empty slots are 0.
 
@@ -121,6 +127,16 @@ class Batch:
             {name: x[index] for name, x in self.targets.items()},
             None if self.weight is None else self.weight[index],
             self.rows[index],
+        )
+
+    def part(self, low: int, high: int) -> Batch:
+        """Rows `low` to `high`; all but the offsets are views."""
+        return Batch(
+            {name: group.part(low, high) for name, group in self.groups.items()},
+            {name: x[low:high] for name, x in self.scalars.items()},
+            {name: x[low:high] for name, x in self.targets.items()},
+            None if self.weight is None else self.weight[low:high],
+            self.rows[low:high],
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jetsweep.data._shards import gather_scalar
 from jetsweep.data.derived import DerivedColumns, derivable
 from jetsweep.errors import DataError
 
@@ -68,7 +69,7 @@ class ScalarColumns:
     def read(self, rows_R: np.ndarray) -> dict[str, np.ndarray]:
         """Columns by name at ascending rows, each of shape (R,)."""
         parts = self._reader.split_by_block(rows_R)
-        found = {name: np.concatenate([b.scalar(name)[x] for b, x in parts] or [np.zeros(0)]) for name in self._stored}
+        found = {name: gather_scalar(parts, name) for name in self._stored}
         return found | (self._derived.read(rows_R) if self._derived is not None else {})
 
     def table(self, rows_R: np.ndarray) -> np.ndarray:

@@ -83,15 +83,13 @@ class DerivedColumns:
         return values
 
     def _compute(self, low: int, high: int) -> np.ndarray:
-        from jetsweep.data._shards import Matrices, gather_ragged
+        from jetsweep.data._shards import gather_ragged
 
-        reader, matrices = self._dataset.reader(self._split), Matrices(1)
+        reader = self._dataset.reader(self._split)
         parts = []
         for start in range(low, high, 4096):
             rows = np.arange(start, min(start + 4096, high))
-            p4 = gather_ragged(
-                reader.split_by_block(rows), "constituents", ("px", "py", "pz", "energy"), None, matrices
-            )
+            p4 = gather_ragged(reader.split_by_block(rows), "constituents", ("px", "py", "pz", "energy"), None)
             parts.append(high_level_variables(*p4))
         return np.concatenate(parts) if parts else np.zeros((0, len(HIGH_LEVEL_NAMES)), np.float32)
 

@@ -7,21 +7,23 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from jetsweep.data._shards import Matrices, SplitReader, gather_ragged
+from jetsweep.data._shards import SplitReader, gather_ragged, gather_scalar
 from jetsweep.data.batch import Batch, Ragged
 from jetsweep.data.derived import DERIVED_GROUPS
-from jetsweep.data.order import WINDOW_BLOCKS, EpochOrder, ResampledOrder, SelectedOrder
+from jetsweep.data.order import EpochOrder, ResampledOrder, SelectedOrder
 
 if TYPE_CHECKING:
     from jetsweep.data.reweight import Reweighting
     from jetsweep.data.selection import SelectedRows
 
+_P4 = "four-vectors of derived groups"
 Extra = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
@@ -91,7 +93,6 @@ class Loader:
         self._resamples = reweighting is not None and reweighting.method == "sample"
         self.num_rows = reweighting.num_draws if reweighting is not None and self._resamples else leading
         self.prefetch, self.pin_memory = prefetch, pin_memory
-        self._matrices = Matrices((WINDOW_BLOCKS if shuffle else 1) * max(1, len(self.groups) + len(derived_groups)))
         # fewer jets than one batch still make a step
         full = self.num_rows // batch_size
         self.num_steps = max(1, full) if drop_last else -(-self.num_rows // batch_size)
@@ -115,56 +116,83 @@ class Loader:
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Batches of this rank from `start_step` on; the rest of the epoch does not depend on where it starts."""
-        order = self.order(epoch)
-        steps = range(start_step, self.num_steps)
+        batches = self._batches(self.order(epoch), start_step)
         if self.prefetch < 1:
-            for step in steps:
-                yield self._batch(order, step)
-            return
-        yield from in_thread((partial(self._batch, order, step) for step in steps), self.prefetch)
+            return batches
+        return in_thread(batches, self.prefetch)
 
-    def _batch(self, order: EpochOrder, step: int) -> Batch:
-        rows, mine = self.rows_of_step(order, step)
-        batch = self.read(rows[mine])
-        return batch.pin_memory() if self.pin_memory else batch
+    def _batches(self, order: EpochOrder, step: int) -> Iterator[Batch]:
+        """Batches as views of what all steps that begin in one window have together."""
+        while step < self.num_steps:
+            end = min(-(-order.end_of_window(step * self.batch_size) // self.batch_size), self.num_steps)
+            rows = []
+            for number in range(step, end):
+                global_rows, mine = self.rows_of_step(order, number)
+                rows.append(global_rows[mine])
+            window = self._stored(np.concatenate(rows))
+            edges = np.cumsum([0, *map(len, rows)]).tolist()
+            for low, high in pairwise(edges):
+                batch = self._with_derived_groups(window.part(low, high))
+                yield batch.pin_memory() if self.pin_memory else batch
+            step = end
 
     def rows_of_step(self, order: EpochOrder, step: int) -> tuple[np.ndarray, slice]:
-        """Rows of a global batch, ascending so that every block is visited once, and which of them are this rank's."""
+        """Rows of a global batch, ascending, and which of them are this rank's."""
         rows = np.sort(order.rows(step * self.batch_size, (step + 1) * self.batch_size))
         low, high = (len(rows) * r // self.world_size for r in (self.rank, self.rank + 1))
         return rows, slice(low, high)
 
-    def read(self, rows: np.ndarray, scattered: bool = False) -> Batch:
-        """Rows (ascending) as a batch; of `scattered` ones, few of each block, no more is touched than themselves."""
-        matrices = None if scattered else self._matrices
+    def read(self, rows: np.ndarray) -> Batch:
+        """Rows, in this order, as a batch."""
+        return self._with_derived_groups(self._stored(rows))
+
+    def _stored(self, rows: np.ndarray) -> Batch:
+        """All but the derived groups, in whose place are the four-vectors that they are made of."""
         parts = self.reader.split_by_block(rows)
+        wanted = self.groups | ({_P4: ("px", "py", "pz", "energy")} if self.derived_groups else {})
         groups = {}
-        for name, columns in self.groups.items():
-            values, offsets = gather_ragged(parts, name, columns, self.max_constituents, matrices)
+        for name, columns in wanted.items():
+            stored = "constituents" if name == _P4 else name
+            values, offsets = gather_ragged(parts, stored, columns, self.max_constituents)
             groups[name] = Ragged(torch.from_numpy(values), torch.from_numpy(offsets), tuple(columns))
-        for name in self.derived_groups:
-            group = DERIVED_GROUPS[name]
-            p4 = gather_ragged(parts, "constituents", ("px", "py", "pz", "energy"), self.max_constituents, matrices)
-            values, offsets = group.make(*p4)
-            groups[name] = Ragged(torch.from_numpy(values), torch.from_numpy(offsets), group.columns)
 
         def scalar(name: str, dtype: type) -> torch.Tensor:
-            pieces = [block.scalar(name)[local] for block, local in parts]
-            return torch.from_numpy(np.concatenate(pieces).astype(dtype) if pieces else np.zeros(0, dtype))
+            return torch.from_numpy(gather_scalar(parts, name).astype(dtype, copy=False))
 
         scalars = {name: scalar(name, np.float32) for name in self.scalars}
+        order = np.concatenate([np.zeros(0, np.int64), *(places for _, _, places in parts)])
         if self.extra is not None:
-            scalars |= {name: torch.from_numpy(x) for name, x in self.extra(rows).items()}
+            scalars |= {name: torch.from_numpy(_put(x, order)) for name, x in self.extra(rows[order]).items()}
         targets = {"label": scalar("label", np.int64)} if self.labels else {}
         if self.reweighting is None:
             weight = scalar("weight", np.float32) if self.weights else None
-        else:  # rows that were drawn by their weights count alike
-            weight = None if self._resamples else torch.from_numpy(self.reweighting.of_rows(rows).astype(np.float32))
+        elif self._resamples:  # rows that were drawn by their weights count alike
+            weight = None
+        else:
+            weight = torch.from_numpy(_put(self.reweighting.of_rows(rows[order]).astype(np.float32), order))
         return Batch(groups, scalars, targets, weight, torch.from_numpy(rows.astype(np.int64)))
 
+    def _with_derived_groups(self, batch: Batch) -> Batch:
+        if not self.derived_groups:
+            return batch
+        groups = dict(batch.groups)
+        p4 = groups.pop(_P4)
+        for name in self.derived_groups:
+            group = DERIVED_GROUPS[name]
+            values, offsets = group.make(p4.values.numpy(), p4.offsets.numpy())
+            groups[name] = Ragged(torch.from_numpy(values), torch.from_numpy(offsets), group.columns)
+        return replace(batch, groups=groups)
 
-def in_thread(makers: Iterator[Callable[[], Batch]], depth: int) -> Iterator[Batch]:
-    """Run `makers` ahead in a thread; its exception is raised here, and closing early ends it."""
+
+def _put(x_B: np.ndarray, places_B: np.ndarray) -> np.ndarray:
+    """Entries at other places."""
+    out_B = np.empty_like(x_B)
+    out_B[places_B] = x_B
+    return out_B
+
+
+def in_thread(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
+    """Run `batches` ahead in a thread; its exception is raised here, and closing early ends it."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -179,8 +207,8 @@ def in_thread(makers: Iterator[Callable[[], Batch]], depth: int) -> Iterator[Bat
 
     def work() -> None:
         try:
-            for make in makers:
-                if not put(make()):
+            for batch in batches:
+                if not put(batch):
                     return
             put(None)
         except BaseException as error:

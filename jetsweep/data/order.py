@@ -29,7 +29,7 @@ class EpochOrder:
         blocks = np.flatnonzero(counts)
         if shuffle:
             blocks = np.random.default_rng([seed, epoch]).permutation(blocks)
-        self.windows = np.array_split(blocks, -(-len(blocks) // WINDOW_BLOCKS))
+        self.windows = np.array_split(blocks, -(-len(blocks) // WINDOW_BLOCKS) if shuffle else len(blocks))
         self.starts = np.cumsum([0, *(int(counts[window].sum()) for window in self.windows)])
         self._made: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
@@ -41,6 +41,10 @@ class EpochOrder:
             start = self.starts[number]
             parts.append(self._window(number)[max(0, low - start) : high - start])
         return np.concatenate(parts)
+
+    def end_of_window(self, position: int) -> int:
+        """Position in the epoch that follows the last one of the same window."""
+        return int(self.starts[np.searchsorted(self.starts, position, side="right")])
 
     def _window(self, number: int) -> np.ndarray:
         if self._made[0] != number:

@@ -10,7 +10,7 @@ the published outlier exposure of ATLAS.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -109,11 +109,10 @@ class PairedLoader:
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Partners of this rank's jets in the main stream's batches from `start_step` on."""
         order, steps = self.main.order(epoch), range(start_step, self.num_steps)
-        makers = (partial(self._batch, order, epoch, step) for step in steps)
+        batches = (self._batch(order, epoch, step) for step in steps)
         if self.outliers.prefetch < 1:
-            yield from (make() for make in makers)
-            return
-        yield from in_thread(makers, self.outliers.prefetch)
+            return batches
+        return in_thread(batches, self.outliers.prefetch)
 
     def _batch(self, order: EpochOrder, epoch: int, step: int) -> Batch:
         rows_B, mine = self.main.rows_of_step(order, step)
@@ -130,11 +129,8 @@ class PairedLoader:
         return batch.pin_memory() if self.outliers.pin_memory else batch
 
     def _read(self, partner_P: np.ndarray, pair_P: np.ndarray) -> Batch:
-        order_P = np.argsort(partner_P, kind="stable")
-        batch = self.outliers.read(partner_P[order_P], scattered=True)
-        batch = batch.take(torch.from_numpy(np.argsort(order_P, kind="stable")))
-        targets = {**batch.targets, "pair": torch.from_numpy(pair_P.astype(np.int64))}
-        return Batch(batch.groups, batch.scalars, targets, batch.weight, batch.rows)
+        batch = self.outliers.read(partner_P)
+        return replace(batch, targets={**batch.targets, "pair": torch.from_numpy(pair_P.astype(np.int64))})
 
     @property
     def _copies(self) -> int:

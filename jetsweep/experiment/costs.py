@@ -101,10 +101,10 @@ def measure(experiment: Experiment, classes: Sequence[str], device: torch.device
     optimizers = build_optimizers(config.optimizer, trainable, config.lr_factors)
     slots = experiment.data.max_constituents
 
-    def step(batch: Batch) -> None:
+    def step(batches: dict[str, Batch]) -> None:
         for phase in task.phases:
             with autocast(config.precision, device):
-                loss, _ = task.training_loss(phase.name, model, dict.fromkeys(task.streams, batch))
+                loss, _ = task.training_loss(phase.name, model, batches)
             loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in optimizers:
             optimizer.step()
@@ -113,17 +113,17 @@ def measure(experiment: Experiment, classes: Sequence[str], device: torch.device
     model.eval()
     macs = _macs(model, toy_batch(model, task, len(classes), 4, slots, slots).to(device)) // 4
     model.train()
-    jets = toy_batch(model, task, len(classes), PROBE_JETS, MEAN_CONSTITUENTS, slots).to(device)
+    jets = _toy_batches(model, task, len(classes), PROBE_JETS, slots, device)
     kept_bytes = _kept_for_backward(model, task, jets)
     step(jets)
     seconds, timed = _seconds(lambda: step(jets), device), PROBE_JETS
     if config.accumulate == 1 and seconds * config.batch_size / PROBE_JETS <= LONGEST_STEP_S:
         # a small network's step is mostly overhead: scaling up a few jets would be wrong
-        whole = toy_batch(model, task, len(classes), config.batch_size, MEAN_CONSTITUENTS, slots).to(device)
+        whole = _toy_batches(model, task, len(classes), config.batch_size, slots, device)
         seconds, timed = _seconds(lambda: step(whole), device), config.batch_size
     model.eval()
     with torch.no_grad():
-        forward_s = _seconds(lambda: model(jets), device) / PROBE_JETS
+        forward_s = _seconds(lambda: model(jets["main"]), device) / PROBE_JETS
     micro_batch = config.batch_size / config.accumulate / experiment.resources.workers
     state_bytes = sum(_bytes(p) * 2 for _, p in trainable) + sum(_state_bytes(o) for o in optimizers)
     return Cost(
@@ -193,6 +193,18 @@ def toy_batch(model: JetModel, task: Task, num_classes: int, size: int, mean_con
     return Batch(groups, scalars, {"label": label_B}, None, torch.arange(size))
 
 
+def _toy_batches(
+    model: JetModel, task: Task, num_classes: int, size: int, slots: int, device: torch.device
+) -> dict[str, Batch]:
+    """A step's batches: `size` jets of `main`, of another stream as many as there are for each of those."""
+
+    def batch(name: str) -> Batch:
+        jets = size if name == "main" else max(1, round(task.stream(name).ratio * size))
+        return toy_batch(model, task, num_classes, jets, MEAN_CONSTITUENTS, slots).to(device)
+
+    return {name: batch(name) for name in task.streams}
+
+
 def _macs(model: JetModel, batch: Batch) -> int:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
@@ -205,7 +217,7 @@ def _macs(model: JetModel, batch: Batch) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def _kept_for_backward(model: JetModel, task: Task, batch: Batch) -> int:
+def _kept_for_backward(model: JetModel, task: Task, batches: dict[str, Batch]) -> int:
     """Bytes that autograd keeps between forward and backward, each storage once, weights not counted."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
@@ -217,7 +229,7 @@ def _kept_for_backward(model: JetModel, task: Task, batch: Batch) -> int:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        loss, _ = task.training_loss(task.phases[0].name, model, dict.fromkeys(task.streams, batch))
+        loss, _ = task.training_loss(task.phases[0].name, model, batches)
         # the graph must live until here: a freed storage's address is used again
         total = sum(kept.values())
         del loss

@@ -6,11 +6,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from jetsweep.cli.plan import app, describe_data, find_branches
+from jetsweep.cli.plan import _epoch_s, app, describe_data, find_branches
+from jetsweep.data.dataset import label_counts
 from jetsweep.errors import JetsweepError
 from jetsweep.experiment import costs, load_experiment
 from jetsweep.experiment._yaml import shipped_folder
-from jetsweep.experiment.costs import count_parameters, measure
+from jetsweep.experiment.costs import Cost, count_parameters, measure
 
 CPU = torch.device("cpu")
 CLASSES = ["qcd", "top"]
@@ -21,6 +22,9 @@ data: {source: {name: toy, jets: 600}, max_constituents: 128}
 model: pfn
 training: {batch_size: 32}
 """
+
+
+LOSS = "search.objectives=[{metric: val/loss, mode: min}]"
 
 
 @pytest.fixture
@@ -140,7 +144,25 @@ def test_a_made_dataset_gives_its_numbers(tmp_path, load):
 
     experiment = load()
     dataset = prepare(experiment.data, tmp_path)
-    jets, classes, where = describe_data(experiment, tmp_path)
+    jets, of_class, where = describe_data(experiment, tmp_path)
     assert jets == {split: dataset.num_rows(split) for split in ("train", "val", "test")}
-    assert classes == ["qcd", "top"]
+    assert of_class == label_counts(dataset, "train")
+    assert list(of_class) == ["qcd", "top"]
     assert str(dataset.path) in where
+
+
+def test_only_jets_that_are_trained_on_are_counted(load):
+    anomaly = "task={name: anomaly, background: [qcd], contamination: {top: 0.1}}"
+    experiment = load(anomaly, "model=vae", "training.batch_size=10", LOSS)
+    cost = Cost(1, 1, 1, 1, step_s=1.0, timed_jets=10, forward_s=0.0)
+    assert _epoch_s(cost, experiment, {"train": 1000, "val": 100}, {"qcd": 300, "top": 700}) == 33.0
+    tagging = load("training.batch_size=10")
+    assert _epoch_s(cost, tagging, {"train": 1000, "val": 100}, {"qcd": 300, "top": 700}) == 100.0
+
+
+def test_outliers_are_as_many_as_their_ratio_says(load):
+    exposed = "task={name: anomaly, background: [qcd], exposure: {classes: [top], ratio: 0.25}}"
+    experiment = load(exposed, "model=vae", LOSS)
+    model, task = costs._build(experiment, CLASSES)
+    batches = costs._toy_batches(model, task, 2, 32, 40, CPU)
+    assert {name: len(batch) for name, batch in batches.items()} == {"main": 32, "outliers": 8}

@@ -36,17 +36,15 @@ def test_padding_keeps_gradients():
     assert values.grad.sum(dim=1).tolist() == [2.0, 2.0, 2.0, 0.0]
 
 
-def test_jitted_gather_equals_numpy_s(without_numba):
+def test_jitted_placing_equals_numpy_s(without_numba):
     rng = np.random.default_rng(0)
-    matrix = rng.normal(size=(50, 4)).astype(np.float32)
-    pieces = [
-        (matrix, np.array([3, 40, 7]), np.array([5, 0, 2])),
-        (matrix[10:], np.array([0]), np.array([40])),
-        (matrix, np.zeros(0, np.int64), np.zeros(0, np.int64)),
-    ]
-    jitted = _host.gather_rows(pieces, 4)
+    numbers = rng.normal(size=50)
+    columns = [numbers.astype(np.float32), numbers, rng.integers(0, 9, 50), np.arange(50) % 2 == 0]
+    low, count, target = np.array([3, 40, 7, 0]), np.array([5, 0, 2, 40]), np.array([40, 40, 45, 0])
+    jitted, plain = np.full((48, 4), np.nan, np.float32), np.full((48, 4), np.nan, np.float32)
+    _host.place_rows(columns, low, count, target, jitted)
     without_numba()
-    plain = _host.gather_rows(pieces, 4)
-    assert jitted.dtype == plain.dtype == np.float32
-    assert np.array_equal(jitted, plain)
-    assert len(plain) == 47
+    _host.place_rows(columns, low, count, target, plain)
+    assert np.array_equal(jitted, plain, equal_nan=True)
+    assert np.array_equal(jitted[40:45, 1], columns[1][3:8].astype(np.float32))
+    assert np.isnan(jitted[47]).all()

@@ -94,7 +94,7 @@ def test_an_early_close_ends_the_thread(dataset):
 
 def test_an_exception_in_the_thread_reaches_the_consumer(dataset, monkeypatch):
     loader = dataset.loader("train", 2, prefetch=2)
-    monkeypatch.setattr(loader, "read", lambda rows: (_ for _ in ()).throw(RuntimeError("disk gone")))
+    monkeypatch.setattr(loader, "_stored", lambda rows: (_ for _ in ()).throw(RuntimeError("disk gone")))
     with pytest.raises(RuntimeError, match="disk gone"):
         list(loader.batches(0))
 
@@ -114,6 +114,6 @@ def test_rows_are_found_in_their_blocks(sizes, data):
         sorted(data.draw(st.sets(st.integers(0, sum(sizes) - 1)) if sum(sizes) else st.just(()))), dtype=int
     )
     parts = reader.split_by_block(rows)
-    assert [block.first_row + int(row) for block, inside in parts for row in inside] == rows.tolist()
+    assert [block.first_row + int(row) for block, inside, _ in parts for row in inside] == rows.tolist()
     ends = dict(zip(reader.starts[:-1].tolist(), sizes))  # of an empty block and the next the latter stays
-    assert all(len(inside) and inside.max() < ends[block.first_row] for block, inside in parts)
+    assert all(len(inside) and inside.max() < ends[block.first_row] for block, inside, _ in parts)
