@@ -15,8 +15,8 @@ aligned-p4              four-momenta (E, px, py, pz) of aligned jets (arXiv:2007
                         slot and over its interquartile range on the training split
 aligned-p4-pt           the same of momenta over the jet's pT
 aligned                 z = pT / sum pT and the angles of atlas7, of all constituents: what jet images are made of
-high-level              the fifteen jet variables of arXiv:2407.20127, standardised on the training split
-scalars                 stored scalars that the model names, standardised on the training split
+high-level              the fifteen jet variables of arXiv:2407.20127, scaled on the training split
+scalars                 stored scalars that the model names, scaled on the training split
 lund2 … lund5           two to five coordinates of each Cambridge/Aachen declustering, linked as a tree
                         (arXiv:2012.08526); the loader clusters
 ======================  ==================================================================================
@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
 from jetsweep.models._aligned import aligned_angles, aligned_momenta, atlas7, clamped_log
+from jetsweep.models._base import JetScaling
 from jetsweep.models._lund import LUND_FEATURES, lund_group, lund_inputs
 from jetsweep.models._statistics import mean_and_std, medians_and_spreads
 from jetsweep.physics import fourvectors as kinematics
@@ -97,6 +98,8 @@ class Preprocessing(nn.Module):
         Whether jet pT, energy and axis are those of the constituents' sum or of the stored jet scalars (JetClass).
     scalars : tuple of str
         Names of what the set ``scalars`` consists of; other sets have none.
+    jet_scaling : "standard" or "robust"
+        Of variables of the jet: mean and standard deviation, or median and interquartile range.
 
     Raises
     ------
@@ -111,6 +114,7 @@ class Preprocessing(nn.Module):
         max_constituents: int,
         jet_axis: str = "sum",
         scalars: tuple[str, ...] = (),
+        jet_scaling: JetScaling = "standard",
     ) -> None:
         super().__init__()
         if features not in COLUMNS:
@@ -122,7 +126,7 @@ class Preprocessing(nn.Module):
             raise ValueError(
                 f"the feature set {features!r} does not provide what the network asks for: {', '.join(inputs)}"
             )
-        self.features, self.inputs, self.jet_axis = features, tuple(inputs), jet_axis
+        self.features, self.inputs, self.jet_axis, self.jet_scaling = features, tuple(inputs), jet_axis, jet_scaling
         self.max_constituents = min(max_constituents, ATLAS_CONSTITUENTS) if features == "atlas7" else max_constituents
         self.num_features = len(self.of_the_jet) or NUM_FEATURES[features]
         self.needs_statistics = features in ("atlas7", *BY_SLOT) or bool(self.of_the_jet)
@@ -155,13 +159,13 @@ class Preprocessing(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Tensors by name, exactly those of `inputs`."""
+        rows = {"rows": batch.rows} if "rows" in self.inputs else {}
         if self.of_the_jet:
-            return {"jet_features": self._standardise(self._jet_features(batch))}
+            return {"jet_features": self._standardise(self._jet_features(batch))} | rows
         if self.features in LUND_FEATURES:
             return lund_inputs(self.features, batch.groups["lund"], self.max_constituents)
         x_BPF, mask_BP = self._padded(batch)
-        tensors = self.from_padded(x_BPF[..., :4], mask_BP, x_BPF[..., 4:], self._stored_axis(batch))
-        return tensors | ({"rows": batch.rows} if "rows" in self.inputs else {})
+        return self.from_padded(x_BPF[..., :4], mask_BP, x_BPF[..., 4:], self._stored_axis(batch)) | rows
 
     def from_padded(
         self, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor | None = None, axis_B4: Tensor | None = None
@@ -190,8 +194,9 @@ class Preprocessing(nn.Module):
     def fit(self, batches: Iterable[Batch]) -> None:
         """Set centre and width of every feature from the jets of the training split.
 
-        They are the mean and standard deviation of weighted jets; of the sets `BY_SLOT` the median and interquartile
-        range of about `JETS_FOR_QUARTILES` jets, spread evenly over all of them, whatever their weights.
+        They are the mean and standard deviation of weighted jets; of the sets `BY_SLOT` and of variables of the jet
+        that are scaled ``robust`` the median and interquartile range of about `JETS_FOR_QUARTILES` jets, spread evenly
+        over all of them, whatever their weights.
 
         Raises
         ------
@@ -204,6 +209,11 @@ class Preprocessing(nn.Module):
             padded = (self._derived(batch) for batch in batches)
             slots = ((derived["features"], mask_BP) for derived, mask_BP in padded)
             found = medians_and_spreads(slots, self.max_constituents, self.num_features, JETS_FOR_QUARTILES)
+        elif self.of_the_jet and self.jet_scaling == "robust":
+            variables = (self._jet_features(batch)[:, None] for batch in batches)
+            one_slot = ((x_B1F, torch.ones(x_B1F.shape[:2], dtype=torch.bool)) for x_B1F in variables)
+            median_1F, spread_1F = medians_and_spreads(one_slot, 1, self.num_features, JETS_FOR_QUARTILES)
+            found = median_1F[0], spread_1F[0]
         else:
             found = mean_and_std(map(self._raw_rows, batches), self.num_features)
         self.mean.copy_(found[0])

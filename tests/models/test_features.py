@@ -141,6 +141,26 @@ def test_statistics_standardise_the_weighted_training_jets():
     torch.testing.assert_close((w * x**2).sum(0) / w.sum(), torch.ones(15, dtype=torch.float64), atol=1e-4, rtol=0)
 
 
+def test_robust_scaling_of_jet_variables_ignores_tails_and_weights():
+    rng = np.random.default_rng(2)
+    table = torch.tensor(rng.normal(5.0, 3.0, (4000, 2)), dtype=torch.float32)
+    table[::10] += 1e6
+    names = ("mass", "eta")
+
+    def part(rows):
+        scalars = {name: table[rows, i] for i, name in enumerate(names)}
+        return Batch({}, scalars, {}, torch.rand(len(table[rows])), torch.arange(len(table[rows])))
+
+    prep = Preprocessing("scalars", ("jet_features", "rows"), 1, scalars=names, jet_scaling="robust")
+    prep.fit([part(slice(0, 700)), part(slice(700, 4000))])
+    found = prep(part(slice(0, 4000)))
+    low, median, high = torch.quantile(found["jet_features"], torch.tensor([0.25, 0.5, 0.75]), dim=0)
+    torch.testing.assert_close(median, torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(high - low, torch.ones(2), atol=1e-4, rtol=0)
+    assert prep.std.max() < 10
+    assert torch.equal(found["rows"], torch.arange(4000))
+
+
 def test_wrong_sets_are_refused():
     with pytest.raises(ValueError, match=r"expected one of the feature sets kin, .* found 'kim'"):
         Preprocessing("kim", ("features",), 5)

@@ -366,6 +366,34 @@ def test_a_checkpoint_scores_unseen_jets_without_the_training_data(data_root, tm
     np.testing.assert_allclose(scores.numpy()[order], written["score_loss"], rtol=1e-5)
 
 
+HIGH_LEVEL = {"features": "high-level"}
+SCALARS = {"features": "scalars", "scalars": ["jet_mass", "tau2_wta", "split12"], "scaling": "robust"}
+
+
+@pytest.mark.parametrize("model", [HIGH_LEVEL, SCALARS], ids=["high-level", "scalars"])
+def test_variables_of_the_jet_are_learned(model, data_root, tmp_path):
+    """With every term of the loss; tops stand out, and scaling knows the background alone."""
+    task = {"select_on": ["top"], "kl": {"beta": 1e-3}, "disco": {"weight": 0.1}, "exposure": EXPOSURE}
+    spec = make_spec(task, model, epochs=8, batch_size=100)
+    result = train(spec, tmp_path, data_root)
+    first, *_, last = read_history(tmp_path / "history.jsonl")
+    assert last["train/reconstruction"] < 0.7 * first["train/reconstruction"]
+    assert all(np.isfinite(last[f"train/{name}"]) for name in ("kl", "disco", "exposure"))
+    assert result.test["test/auc_top"] > 0.8
+    preprocessing = load_checkpoint(tmp_path / "checkpoints" / "best").model.preprocessing
+    dataset = prepare(spec.data, data_root)
+    names = preprocessing.scalar_columns
+    batches = list(dataset.loader("train", 500, scalars=names, drop_last=False).batches(0))
+    is_qcd = torch.cat([batch.targets["label"] for batch in batches]) == dataset.classes.index("qcd")
+    raw = torch.stack([torch.cat([batch.scalars[name] for batch in batches]) for name in names], dim=-1)
+    qcd, everything = (x / preprocessing.divisors for x in (raw[is_qcd], raw))
+    centre = torch.median if model is SCALARS else torch.mean
+    of_qcd, of_all = (centre(x, dim=0) for x in (qcd, everything))
+    of_qcd, of_all = (x.values if model is SCALARS else x for x in (of_qcd, of_all))
+    torch.testing.assert_close(preprocessing.mean, of_qcd, rtol=2e-2, atol=1e-3)
+    assert ((of_all - of_qcd).abs() / preprocessing.std).max() > 0.3
+
+
 def test_a_scan_of_contaminations_is_a_grid(tmp_path):
     file = tmp_path / "scan.yaml"
     file.write_text(
