@@ -15,6 +15,9 @@ aligned-p4              four-momenta (E, px, py, pz) of aligned jets (arXiv:2007
                         slot and over its interquartile range on the training split
 aligned-p4-pt           the same of momenta over the jet's pT
 aligned                 z = pT / sum pT and the angles of atlas7, of all constituents: what jet images are made of
+aligned…-flip           the three sets before, mirrored so that the half of the jet with more energy has positive pz
+                        (with more pT has positive eta' instead of the third constituent), after the flips of
+                        arXiv:1803.00107
 high-level              the fifteen jet variables of arXiv:2407.20127, scaled on the training split
 scalars                 stored scalars that the model names, scaled on the training split
 lund2 … lund5           two to five coordinates of each Cambridge/Aachen declustering, linked as a tree
@@ -54,6 +57,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "aligned": P4,
     "aligned-p4": P4,
     "aligned-p4-pt": P4,
+    "aligned-flip": P4,
+    "aligned-p4-flip": P4,
+    "aligned-p4-pt-flip": P4,
     "high-level": (),
     "scalars": (),
 } | dict.fromkeys(LUND_FEATURES, ())
@@ -70,11 +76,16 @@ NUM_FEATURES = {
     "aligned": 3,
     "aligned-p4": 4,
     "aligned-p4-pt": 4,
+    "aligned-flip": 3,
+    "aligned-p4-flip": 4,
+    "aligned-p4-pt-flip": 4,
     "high-level": 15,
 }
 NUM_FEATURES |= {name: len(columns) for name, columns in LUND_FEATURES.items()}
 ATLAS_CONSTITUENTS = 80
-BY_SLOT = ("aligned-p4", "aligned-p4-pt")
+FLIP = "-flip"
+"""Ends the name of an aligned feature set that is mirrored by the side of more energy."""
+BY_SLOT = ("aligned-p4", "aligned-p4-pt", "aligned-p4-flip", "aligned-p4-pt-flip")
 """Feature sets whose every slot is scaled on its own."""
 JETS_FOR_QUARTILES = 100_000
 HIGH_LEVEL_DIVISORS = {"split12": 1e3, "split23": 1e3, "ecf1": 1e3, "qw": 1e3, "ecf2": 1e6, "ecf3": 1e9}
@@ -261,10 +272,11 @@ class Preprocessing(nn.Module):
     def _derive(self, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor, axis_B4: Tensor | None) -> dict[str, Tensor]:
         if self.features == "energyflow":
             return energy_flow(p4_BP4, mask_BP)
+        aligned, flip = self.features.removesuffix(FLIP), self.features.endswith(FLIP)
         if self.features in BY_SLOT:
-            return {"features": aligned_momenta(p4_BP4, mask_BP, self.features == "aligned-p4-pt")}
-        if self.features == "aligned":
-            return _momenta_at(_momentum_fractions(p4_BP4), aligned_angles(p4_BP4, mask_BP))
+            return {"features": aligned_momenta(p4_BP4, mask_BP, aligned == "aligned-p4-pt", flip)}
+        if aligned == "aligned":
+            return _momenta_at(_momentum_fractions(p4_BP4), aligned_angles(p4_BP4, mask_BP, flip))
         if self.features == "atlas7":
             x_BPF = atlas7(p4_BP4, mask_BP)
             return {"features": x_BPF, "points": x_BPF[..., :2]}

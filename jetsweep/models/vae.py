@@ -26,7 +26,7 @@ from jetsweep.models._autoencoder_parts import (
 from jetsweep.models._base import JET_VARIABLES, JetScaling, ModelConfig, ScalarNames, register
 from jetsweep.models._row_noise import normal_of_rows
 
-Z_AND_ANGLES = ("energyflow", "aligned")
+Z_AND_ANGLES = ("energyflow", "aligned", "aligned-flip")
 """Feature sets of a momentum fraction and two angles, between which an energy mover's distance is defined."""
 NEEDS_CONSTITUENTS = ("lstm", "deep-set", "transformer", "chamfer", "emd")
 """Encoders, decoders and reconstruction errors of a sequence or a set, which the variables of a jet are not."""
