@@ -68,6 +68,7 @@ class AnomalyEvaluator(Evaluator):
         scores = [column for name, column in self._gathered.items() if name.startswith(SCORE)]
         if not all(np.isfinite(score).all() for score in scores):
             return dict.fromkeys(self.task.metric_names(), float("nan"))
+        self._check_weights()
         self._decorrelate()
         return self._of_background() | self._of_signals()
 
@@ -75,6 +76,17 @@ class AnomalyEvaluator(Evaluator):
     def _is_background(self) -> np.ndarray:
         background = [self.task.classes.index(name) for name in self.task.config.background]
         return np.isin(self._gathered["label"], background)
+
+    def _check_weights(self) -> None:
+        """Refuse weights that leave nothing of a class that is measured."""
+        jets = self._jets()
+        for name in (*jets.background, *jets.signals) if jets.weight is not None else ():
+            weight = jets.weight_of(jets.is_class(name))
+            if weight is not None and len(weight) and not weight.sum() > 0:
+                raise DataError(
+                    f"the weights of {len(weight)} jets of {name!r} add up to {weight.sum():g}, expected more than 0; "
+                    "set task.use_weights: false"
+                )
 
     def _decorrelate(self) -> None:
         """Add the main score after its conditional CDF, where there is enough background for it."""

@@ -130,12 +130,13 @@ class AnomalyJets:
 
     def weight_of(self, chosen: np.ndarray) -> np.ndarray | None:
         """Weights of the jets of a mask, None where all are 1."""
-        return None if self.weight is None else self.weight[chosen]
+        return None if self.weight is None else self.weight[chosen].astype(np.float64)
 
     def mean_kl(self, chosen: np.ndarray) -> np.ndarray:
         """Mean divergence of every latent over the jets of a mask, shape (L,), in nats."""
         assert self.latent_kl is not None, "asked for with a latent space only"
-        return np.asarray(np.average(self.latent_kl[chosen], axis=0, weights=self.weight_of(chosen)))
+        kl_JL = self.latent_kl[chosen].astype(np.float64)
+        return np.asarray(np.average(kl_JL, axis=0, weights=self.weight_of(chosen)))
 
     def roc(self, signal: str, score: str | None = None) -> RocCurve:
         """ROC curve of a signal against the background; `score` is the main one if not given."""
