@@ -82,14 +82,15 @@ def cut_threshold(score: Array, efficiency: float, min_jets: int = 10, weight: A
         return float(np.partition(score, len(score) - number)[len(score) - number])
     weight = in_units_of_the_least(checked_weights(weight, len(score)))
     order = np.argsort(-score, kind="stable")
-    passing, squared = np.cumsum(weight[order]), np.cumsum(weight[order] ** 2)
+    cuts = score[order]
+    last_of_ties = np.append(np.flatnonzero(np.diff(cuts)), len(cuts) - 1)
+    passing, squared = (np.cumsum(x[order])[last_of_ties] for x in (weight, weight**2))
+    wanted = round(efficiency * passing[-1])
     # rounding of sums must not cost a jet
-    first = int(np.argmax(passing >= round(efficiency * passing[-1]) * (1 - 1e-12)))
+    first = int(np.argmax(passing >= wanted * (1 - 1e-12)))
     effective = effective_number(passing, squared)
-    # of so little weight that not one of the least jets passes
-    number = float(effective[first]) if round(efficiency * passing[-1]) > 0 else 0.0
-    _check_number(number, float(effective[-1]), efficiency, min_jets)
-    return float(score[order[first]])
+    _check_number(float(effective[first]) if wanted > 0 else 0.0, float(effective[-1]), efficiency, min_jets)
+    return float(cuts[last_of_ties[first]])
 
 
 def _check_number(number: float, total: float, efficiency: float, min_jets: int) -> None:

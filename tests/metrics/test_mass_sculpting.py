@@ -244,11 +244,11 @@ def test_cross_fitting_uses_other_jets_and_keeps_events_together():
         (lambda m, s: sculpting(s, m, weight=m[1:]), "there are 1000 jets but 999 weights"),
         (
             lambda m, s: cut_threshold(s, 0.1, 10, np.where(s > s[np.argsort(s)[-60]], 1.0, 1e-3)),
-            r"leaves 6\.\d+ of 6\d\.\d+ background jets above the cut, fewer than the minimum of 10",
+            r"leaves 6 of 60\.\d+ background jets above the cut, fewer than the minimum of 10",
         ),
         (
-            lambda m, s: ConditionalCdf.fit(s, m, weight=np.where(s > 6, 1.0, 1e-6)),
-            r"needs 100 background jets per bin, found \d+\.?\d* in all",
+            lambda m, s: ConditionalCdf.fit(s, m, weight=np.where(s > np.quantile(s, 0.95), 1.0, 1e-6)),
+            r"needs 100 background jets per bin, found 50\.\d+ in all",
         ),
         (lambda m, s: ConditionalCdf.fit(s[:50], m[:50]), "needs 100 background jets per bin, found 50 in all"),
         (lambda m, s: ConditionalCdf.fit(s, -m), "1000 of 1000 masses are negative"),
@@ -312,8 +312,8 @@ def test_whole_weights_are_repeated_jets(reference):
     assert first.num_bins == second.num_bins == 5
     np.testing.assert_allclose(first(score, even), second(score, even), rtol=1e-12)
     event = np.arange(4000)
-    weighted = cross_fitted(score, even, score < 6, event=event, mass_bins=5, weight=times)
-    copies = cross_fitted(again[0], *repeated(times, even, score < 6), event=np.repeat(event, times), mass_bins=5)
+    weighted = cross_fitted(score, even, score < 8, event=event, mass_bins=5, weight=times)
+    copies = cross_fitted(again[0], *repeated(times, even, score < 8), event=np.repeat(event, times), mass_bins=5)
     np.testing.assert_allclose(np.repeat(weighted, times), copies, rtol=1e-12)
 
 
@@ -350,7 +350,11 @@ def test_negative_weights_add_up():
     assert distance_correlation(s, m, w) == pytest.approx(distance_correlation(score, mass), rel=1e-9)
     plain, weighted = ConditionalCdf.fit(score, mass, mass_bins=1), ConditionalCdf.fit(s, m, mass_bins=1, weight=w)
     np.testing.assert_allclose(weighted(score, mass), plain(score, mass), atol=0.02)
-    u = weighted(np.linspace(-5, 15, 500), np.full(500, 50.0))
+    # negative jets a little off: their share of the weights falls now and then, the quantile does not
+    s[-500:] += 0.05
+    weighted = ConditionalCdf.fit(s, m, mass_bins=1, weight=w)
+    assert (np.diff(np.cumsum(w[np.argsort(s)])) < 0).any()
+    u = weighted(np.linspace(-5, 15, 5000), np.full(5000, 50.0))
     assert (np.diff(u) >= 0).all()
     assert u.min() > 0
     assert u.max() < 1
