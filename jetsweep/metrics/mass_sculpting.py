@@ -207,6 +207,8 @@ class SculptedCut:
     ----------
     asked_efficiency, efficiency : float
         Background efficiency asked for, and reached (larger where scores are tied).
+    num_passing : int
+        Background jets that pass, whatever their weights.
     threshold : float
     jsd : float
         Value of the measure.
@@ -219,6 +221,7 @@ class SculptedCut:
 
     asked_efficiency: float
     efficiency: float
+    num_passing: int
     threshold: float
     jsd: float
     floor: Floor
@@ -240,7 +243,7 @@ class Sculpting:
             {
                 "background_efficiency": cut.efficiency,
                 "threshold": cut.threshold,
-                "jets": float(cut.floor.num_passing),
+                "jets": float(cut.num_passing),
                 self.measure.name: cut.jsd,
                 "floor": cut.floor.median,
                 "floor_low": cut.floor.low,
@@ -289,10 +292,10 @@ def sculpting(
         threshold = cut_threshold(score, asked, min_jets, weight)
         passes = score >= threshold
         value = measure.of_cut(mass, passes, weight)
-        floor = measure.floor(mass, int(passes.sum()), seed=seed, weight=weight)
         reached = float(w[passes].sum() / w.sum())
+        floor = measure.floor(mass, _jets_at(reached, len(mass)), seed=seed, weight=weight)
         contents, squared = (measure.histogram(mass[passes], x[passes]) for x in (w, w**2))
-        cuts.append(SculptedCut(asked, reached, threshold, value, floor, contents, squared))
+        cuts.append(SculptedCut(asked, reached, int(passes.sum()), threshold, value, floor, contents, squared))
     return Sculpting(measure, measure.histogram(mass, w), tuple(cuts))
 
 
@@ -355,8 +358,14 @@ def rejection_and_sculpting(
     w = None if weight is None else checked_weights(np.asarray(weight)[~is_signal], len(background))
     passes = background >= cut_threshold(background, 1 / rejection, 1, w)
     value = measure.of_cut(mass[~is_signal], passes, w)
-    floor = measure.floor(mass[~is_signal], int(passes.sum()), seed=seed, weight=w).median
+    reached = float(passes.mean() if w is None else w[passes].sum() / w.sum())
+    floor = measure.floor(mass[~is_signal], _jets_at(reached, len(passes)), seed=seed, weight=w).median
     return TradeOff(signal_efficiency, rejection, error, _inverse(value), _inverse(floor))
+
+
+def _jets_at(efficiency: float, num_jets: int) -> int:
+    """Jets that a random cut of an efficiency lets pass, at least one."""
+    return min(max(1, round(efficiency * num_jets)), num_jets)
 
 
 def _inverse(x: float) -> float:

@@ -277,7 +277,8 @@ def test_unit_weights_are_no_weights():
         assert b.jsd == pytest.approx(a.jsd, rel=1e-12)
         np.testing.assert_array_equal(3 * a.histogram, b.histogram)
         np.testing.assert_array_equal(9 * a.squared, b.squared)
-    assert sculpting(score, mass, weight=ones).rows() == sculpting(score, mass).rows()
+    one, two = (sculpting(score, mass, None, efficiencies, weight=w).rows() for w in (None, ones))
+    assert one == two
     is_signal = score > 6.5
     trade = rejection_and_sculpting(mass, is_signal, mass, min_jets=1)
     assert rejection_and_sculpting(mass, is_signal, mass, min_jets=1, weight=ones) == trade
@@ -319,7 +320,7 @@ def test_whole_weights_are_repeated_jets(reference):
 
 def test_weighted_cuts_keep_the_share_of_the_weights():
     """Jets that were thinned at random and weigh what was thinned give the spectrum before, within errors."""
-    mass, _, score = background(200_000)
+    mass, _, score = background(100_000)
     rng = np.random.default_rng(2)
     share = np.clip(mass / 150, 0.1, 1.0)
     kept = rng.random(len(mass)) < share

@@ -244,7 +244,7 @@ def test_weights_enter_the_figures_as_they_do_the_metrics():
 
 def test_negative_weights_are_added_as_tagging_adds_them():
     sign = np.where(np.random.default_rng(2).random(6000) < 0.1, -1.0, 1.0)
-    _, evaluator, label, mass, error = scored(select_on=["top"], weight=sign)
+    _, evaluator, label, _, error = scored(select_on=["top"], weight=sign)
     values = evaluator.compute(lambda x: x)
     used = label != 1
     assert values["auc_top"] == roc_curve(error[used], label[used] == 2, sign[used]).area
