@@ -19,7 +19,7 @@ def effective_number(total: Array | float, squared: Array | float) -> Array:
         Sum of the weights and of their squares; 0 of both is no jet.
     """
     total, squared = np.asarray(total, dtype=np.float64), np.asarray(squared, dtype=np.float64)
-    return np.divide(total * np.abs(total), squared, out=np.zeros_like(total), where=squared > 0)
+    return np.asarray(np.divide(total * np.abs(total), squared, out=np.zeros_like(total), where=squared > 0))
 
 
 def in_units_of_the_least(weight: Array) -> Array:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from jetsweep.errors import MetricError
 from jetsweep.metrics import (
     MassJsd,
     RocCurve,
@@ -17,6 +18,7 @@ from jetsweep.metrics import (
     SicCurve,
     SignalMatrix,
     TradeOff,
+    cut_threshold,
     effective_number,
     rejection_and_sculpting,
     roc_curve,
@@ -158,16 +160,18 @@ class AnomalyJets:
         MetricError
             If the loosest cut leaves too few.
         """
-        kept = tuple(e for e in efficiencies if round(e * self.num_background) >= MIN_JETS) or (max(efficiencies),)
         chosen = self.is_background
-        return sculpting(
-            self.scores[score or self.main][chosen],
-            self.mass[chosen],
-            measure,
-            kept,
-            MIN_JETS,
-            weight=self.weight_of(chosen),
-        )
+        values, weight = self.scores[score or self.main][chosen], self.weight_of(chosen)
+
+        def leaves_enough(efficiency: float) -> bool:
+            try:
+                cut_threshold(values, efficiency, MIN_JETS, weight)
+            except MetricError:
+                return False
+            return True
+
+        kept = tuple(filter(leaves_enough, efficiencies)) or (max(efficiencies),)
+        return sculpting(values, self.mass[chosen], measure, kept, MIN_JETS, weight=weight)
 
     def scan(self, score: str | None = None, measure: MassJsd | None = None) -> Sculpting:
         """Sculpting on a grid of background efficiencies from that of `MIN_JETS` jets, but 1e-4 at least, to 0.9."""
