@@ -3,6 +3,10 @@
 from jetsweep.metrics._bootstrap import (
     Sample,
 )
+from jetsweep.metrics._cuts import (
+    cut_threshold,
+    effective_number,
+)
 from jetsweep.metrics.anomaly import (
     Band,
     Measured,
@@ -36,7 +40,6 @@ from jetsweep.metrics.mass_sculpting import (
     SculptedCut,
     Sculpting,
     TradeOff,
-    cut_threshold,
     jensen_shannon,
     rejection_and_sculpting,
     sculpting,
@@ -81,6 +84,7 @@ __all__ = [
     "cross_fitted",
     "cut_threshold",
     "distance_correlation",
+    "effective_number",
     "jensen_shannon",
     "mean_signal",
     "measure",

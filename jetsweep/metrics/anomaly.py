@@ -149,7 +149,8 @@ def sic_curve(roc: RocCurve, min_background: float = 100.0) -> SicCurve:
     """
     if not min_background > 0:
         raise MetricError(f"the minimum background count must be positive, found {min_background:g}")
-    keep_K = roc.background_above >= min_background * (1 - 1e-9)
+    # negative weights can leave a sum below 0
+    keep_K = (roc.background_above >= min_background * (1 - 1e-9)) & (roc.background_efficiency > 0)
     if not keep_K.any():
         raise MetricError(
             f"there are {roc.num_background:g} background jets, fewer than the minimum count of {min_background:g} "

@@ -10,6 +10,7 @@ import numpy as np
 
 from jetsweep.errors import MetricError
 from jetsweep.metrics._bootstrap import mixed
+from jetsweep.metrics._cuts import checked_weights, effective_number, in_units_of_the_least
 from jetsweep.metrics.classification import Array
 
 
@@ -44,6 +45,7 @@ class ConditionalCdf:
         mass_bins: int = 20,
         pt_bins: int = 5,
         min_jets: int = 100,
+        weight: Array | None = None,
     ) -> ConditionalCdf:
         """Fit to background jets.
 
@@ -56,38 +58,43 @@ class ConditionalCdf:
         mass_bins, pt_bins : int
             Of equal width in the logarithm, from the lowest to the highest value.
         min_jets : int
-            Bins with fewer jets are joined to their neighbours.
+            Bins with fewer (effective) jets are joined to their neighbours.
+        weight : ndarray, shape (J,), optional
+            Of any sign; F is the share of the weights, and does not fall where negative ones let it.
 
         Raises
         ------
         MetricError
-            If a number is not finite, a mass or pT is negative, or there are fewer jets than `min_jets`.
+            If a number is not finite, a mass or pT is negative, the weights add up to 0 or less, or there are fewer
+            jets than `min_jets`.
         """
         score, mass, pt = _checked(score, mass, pt)
+        w = np.ones(len(score)) if weight is None else in_units_of_the_least(checked_weights(weight, len(score)))
         if mass_bins < 1 or pt_bins < 1 or min_jets < 2:
             raise MetricError(
                 f"a conditional CDF needs a bin or more and two jets or more per bin, found {mass_bins} mass bins, "
                 f"{pt_bins} pT bins, {min_jets} jets"
             )
-        if len(score) < min_jets:
+        number = float(effective_number(w.sum(), (w**2).sum()))
+        if number < min_jets:
             raise MetricError(
-                f"a conditional CDF needs {min_jets} background jets per bin, found {len(score)} in all; take more "
+                f"a conditional CDF needs {min_jets} background jets per bin, found {number:.10g} in all; take more "
                 "jets or lower min_jets"
             )
-        mass_edges = _edges(mass, mass_bins, min_jets)
+        mass_edges = _edges(mass, mass_bins, min_jets, w)
         mass_bin_J = np.searchsorted(mass_edges, mass, side="right")
         pt_edges: list[Array] = []
         scores: list[Array] = []
         quantiles: list[Array] = []
         for i in range(len(mass_edges) + 1):
             here_J = mass_bin_J == i
-            edges = np.empty(0) if pt is None else _edges(pt[here_J], pt_bins, min_jets)
+            edges = np.empty(0) if pt is None else _edges(pt[here_J], pt_bins, min_jets, w[here_J])
             pt_bin = (
                 np.zeros(int(here_J.sum()), np.int64) if pt is None else np.searchsorted(edges, pt[here_J], "right")
             )
             pt_edges.append(edges)
             for k in range(len(edges) + 1):
-                support, quantile = _empirical(score[here_J][pt_bin == k])
+                support, quantile = _empirical(score[here_J][pt_bin == k], w[here_J][pt_bin == k])
                 scores.append(support)
                 quantiles.append(quantile)
         return cls(mass_edges, tuple(pt_edges), tuple(scores), tuple(quantiles))
@@ -138,6 +145,7 @@ def cross_fitted(
     mass_bins: int = 20,
     pt_bins: int = 5,
     min_jets: int = 100,
+    weight: Array | None = None,
 ) -> Array:
     """Quantiles of all jets, each by a `ConditionalCdf` of background jets of the other folds.
 
@@ -154,6 +162,8 @@ def cross_fitted(
     seed : int
     mass_bins, pt_bins, min_jets : int
         See `ConditionalCdf.fit`.
+    weight : ndarray, shape (J,), optional
+        Of all jets; those of the background count.
 
     Returns
     -------
@@ -179,7 +189,8 @@ def cross_fitted(
             continue
         fitted_J = is_background & ~here_J
         of_pt = (None, None) if pt is None else (pt[fitted_J], pt[here_J])
-        cdf = ConditionalCdf.fit(score[fitted_J], mass[fitted_J], of_pt[0], mass_bins, pt_bins, min_jets)
+        w = None if weight is None else np.asarray(weight)[fitted_J]
+        cdf = ConditionalCdf.fit(score[fitted_J], mass[fitted_J], of_pt[0], mass_bins, pt_bins, min_jets, w)
         out_J[here_J] = cdf(score[here_J], mass[here_J], of_pt[1])
     return out_J
 
@@ -200,26 +211,33 @@ def _checked(score: Array, mass: Array, pt: Array | None) -> tuple[Array, Array,
     return found[0], found[1], found[2] if pt is not None else None
 
 
-def _edges(x: Array, bins: int, min_jets: int) -> Array:
+def _edges(x: Array, bins: int, min_jets: int, weight: Array) -> Array:
     """Inner edges of equal width in log x; those that would close a bin with fewer than `min_jets` are dropped."""
     # a massless jet is in the first bin
     log_x = np.log(np.maximum(x, 1e-3))
+    order = np.argsort(log_x, kind="stable")
     candidates = np.linspace(log_x.min(), log_x.max(), bins + 1)[1:-1]
-    below = np.searchsorted(np.sort(log_x), candidates, side="left")
+    below = np.searchsorted(log_x[order], candidates, side="left")
+    sums_2J = np.stack([np.append(0.0, np.cumsum(y[order])) for y in (weight, weight**2)])
     kept: list[float] = []
     last = 0
     for edge, count in zip(candidates, below):
-        if count - last >= min_jets and len(x) - count >= min_jets:
+        between, beyond = sums_2J[:, count] - sums_2J[:, last], sums_2J[:, -1] - sums_2J[:, count]
+        if effective_number(*between) >= min_jets and effective_number(*beyond) >= min_jets:
             kept.append(float(np.exp(edge)))
             last = int(count)
     return np.array(kept)
 
 
-def _empirical(score: Array) -> tuple[Array, Array]:
-    """Distinct scores and their mid-ranks over n + 1, strictly inside (0, 1)."""
-    support, count = np.unique(score, return_counts=True)
-    rank = np.cumsum(count) - (count - 1) / 2
-    return support, rank / (len(score) + 1)
+def _empirical(score: Array, weight: Array) -> tuple[Array, Array]:
+    """Distinct scores and their mid-ranks over n + 1, strictly inside (0, 1); weights count jets."""
+    support, number = np.unique(score, return_inverse=True)
+    count = np.bincount(number, weight)
+    below, total = np.cumsum(count), count.sum()
+    quantile = (below - (count - 1) / 2) / (total + 1)
+    # without negative weights this changes nothing
+    least = 0.5 / (total + 1)
+    return support, np.maximum.accumulate(np.clip(quantile, least, 1 - least))
 
 
 def _interpolated(score: Array, support: Array, quantile: Array) -> Array:

@@ -17,7 +17,7 @@ def distance_correlation(x: Array, y: Array, weight: Array | None = None, power:
     ----------
     x, y : ndarray, shape (J,)
     weight : ndarray, shape (J,), optional
-        Not negative; their sum does not matter.
+        Of any sign, as those of a generator are; their sum must be positive and does not matter.
     power : float
         1 is mean(AB) / √(mean(AA) mean(BB)) with doubly centred distances A and B, which is the *square* of what the
         paper of 2007 calls distance correlation; 0.5 is that one itself.
@@ -30,7 +30,8 @@ def distance_correlation(x: Array, y: Array, weight: Array | None = None, power:
     Raises
     ------
     MetricError
-        If the lengths differ, a number is not finite, a weight is negative, or there are fewer than two jets.
+        If the lengths differ, a number is not finite, the weights add up to 0 or less, or there are fewer than two
+        jets.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     w = np.ones(len(x)) if weight is None else np.asarray(weight, dtype=np.float64)
@@ -41,14 +42,16 @@ def distance_correlation(x: Array, y: Array, weight: Array | None = None, power:
     for name, values in (("first variables", x), ("second variables", y), ("weights", w)):
         if not np.isfinite(values).all():
             raise MetricError(f"{int((~np.isfinite(values)).sum())} of {len(values)} {name} are not finite")
-    if (w < 0).any() or not w.any():
-        raise MetricError("the weights of a distance correlation must not be negative, and not all zero")
+    if not w.sum() > 0:
+        raise MetricError(f"the weights of a distance correlation add up to {w.sum():g}, expected more than 0")
     w = w / w.sum()
     x, y = x - w @ x, y - w @ y
     cross = _covariance(x, y, w)
-    norm = _covariance(x, x, w) * _covariance(y, y, w)
-    # rounding may leave a hair below zero or above one
-    return float(min(max(cross / np.sqrt(norm), 0.0), 1.0) ** power) if norm > 0 else 0.0
+    of_x, of_y = _covariance(x, x, w), _covariance(y, y, w)
+    if not (of_x > 0 and of_y > 0):
+        return 0.0
+    # rounding may leave a hair below zero or above one, negative weights more
+    return float(min(max(cross / np.sqrt(of_x * of_y), 0.0), 1.0) ** power)
 
 
 def _covariance(x: Array, y: Array, w: Array) -> float:

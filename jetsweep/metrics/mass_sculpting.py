@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from jetsweep.errors import MetricError
+from jetsweep.metrics._cuts import checked_weights, cut_threshold
 from jetsweep.metrics.classification import Array, background_rejection, roc_curve
 
 CUT_EFFICIENCIES = (0.5, 0.1, 0.05, 0.01, 0.001)
@@ -104,6 +105,8 @@ class MassJsd:
     def of_cut(self, mass: Array, passes: Array, weight: Array | None = None) -> float:
         """Value for the background jets of mass (J,) that pass a cut, a mask (J,).
 
+        Weights (J,) may be of any sign; a bin where they add up to less than 0 is empty.
+
         Raises
         ------
         MetricError
@@ -116,7 +119,9 @@ class MassJsd:
         before = self._spectrum(mass, others, weight, "before the cut" if self.reference == "all" else "that fail it")
         return float(_divergence(before, after, self._log_base, self.root))
 
-    def floor(self, mass: Array, num_passing: int, repeats: int = 100, seed: int = 1) -> Floor:
+    def floor(
+        self, mass: Array, num_passing: int, repeats: int = 100, seed: int = 1, weight: Array | None = None
+    ) -> Floor:
         """Statistical floor: value for random cuts that let as many jets pass.
 
         Parameters
@@ -125,22 +130,22 @@ class MassJsd:
         num_passing : int
         repeats : int
         seed : int
+        weight : ndarray, shape (J,), optional
+            Of any sign. A jet passes with its whole weight, so the floor is that of jets, not of their copies.
         """
         mass = np.asarray(mass, dtype=np.float64)
         _check_masses(mass)
         if not 0 < num_passing <= len(mass) or (self.reference == "failed" and num_passing == len(mass)):
             raise MetricError(f"a random cut cannot let {num_passing} of {len(mass)} jets pass")
-        counts = self.histogram(mass).astype(np.int64)
-        inside = int(counts.sum())
-        if inside == 0:
+        if not self.histogram(mass).any():
             raise MetricError(
                 f"no mass of {len(mass)} jets is in {self.low:g} to {self.high:g} GeV: all bins are empty"
             )
-        # a random subset is a draw from the bins without replacement; the last bin holds the jets outside the range
-        rng = np.random.default_rng(seed)
-        colours = np.append(counts, len(mass) - inside)
-        drawn_RN = rng.multivariate_hypergeometric(colours, num_passing, size=repeats)[:, :-1].astype(np.float64)
-        others_RN = np.broadcast_to(counts, drawn_RN.shape) if self.reference == "all" else counts - drawn_RN
+        weight = None if weight is None else checked_weights(weight, len(mass))
+        if weight is None or np.ptp(weight) == 0:
+            drawn_RN, others_RN = self._random_counts(mass, num_passing, repeats, seed)
+        else:
+            drawn_RN, others_RN = self._random_contents(mass, num_passing, repeats, seed, weight)
         used_R = (drawn_RN.sum(axis=1) > 0) & (others_RN.sum(axis=1) > 0)
         if not used_R.any():
             raise MetricError(f"random cuts of {num_passing} jets leave all bins empty")
@@ -149,12 +154,31 @@ class MassJsd:
         low, median, high = np.quantile(values_R, [0.16, 0.5, 0.84])
         return Floor(float(values_R.mean()), float(median), float(low), float(high), num_passing)
 
+    def _random_counts(self, mass: Array, num_passing: int, repeats: int, seed: int) -> tuple[Array, Array]:
+        """Jets per bin that pass random cuts, and those that they are compared with, both of shape (R, N)."""
+        counts = self.histogram(mass).astype(np.int64)
+        # a random subset is a draw from the bins without replacement; the last bin holds the jets outside the range
+        rng = np.random.default_rng(seed)
+        colours = np.append(counts, len(mass) - counts.sum())
+        drawn_RN = rng.multivariate_hypergeometric(colours, num_passing, size=repeats)[:, :-1].astype(np.float64)
+        return drawn_RN, np.broadcast_to(counts, drawn_RN.shape) if self.reference == "all" else counts - drawn_RN
+
+    def _random_contents(
+        self, mass: Array, num_passing: int, repeats: int, seed: int, weight: Array
+    ) -> tuple[Array, Array]:
+        """The same of weighted jets, drawn one by one: no law of their sums is known."""
+        rng, all_N = np.random.default_rng(seed), self.histogram(mass, weight)
+        rows_RX = (rng.choice(len(mass), num_passing, replace=False, shuffle=False) for _ in range(repeats))
+        drawn_RN = np.array([self.histogram(mass[rows_X], weight[rows_X]) for rows_X in rows_RX])
+        others_RN = np.broadcast_to(all_N, drawn_RN.shape) if self.reference == "all" else all_N - drawn_RN
+        return np.maximum(drawn_RN, 0.0), np.maximum(others_RN, 0.0)
+
     @property
     def _log_base(self) -> float:
         return 2.0 if self.base == "2" else float(np.e)
 
     def _spectrum(self, mass: Array, keep: Array, weight: Array | None, which: str) -> Array:
-        contents = self.histogram(mass[keep], None if weight is None else np.asarray(weight)[keep])
+        contents = np.maximum(self.histogram(mass[keep], None if weight is None else np.asarray(weight)[keep]), 0.0)
         total = contents.sum()
         if not total > 0:
             raise MetricError(
@@ -175,36 +199,6 @@ class Floor:
     num_passing: int
 
 
-def cut_threshold(score: Array, efficiency: float, min_jets: int = 10) -> float:
-    """Score of the softest background jet that passes (``score >= threshold``) at a background efficiency.
-
-    Parameters
-    ----------
-    score : ndarray, shape (J,)
-        Of background jets, larger means more anomalous.
-    efficiency : float, in (0, 1]
-    min_jets : int
-        Least number of jets that pass.
-
-    Raises
-    ------
-    MetricError
-        If a score is not finite, `efficiency` is out of range, or fewer jets than `min_jets` would pass.
-    """
-    score = np.asarray(score, dtype=np.float64)
-    if not np.isfinite(score).all():
-        raise MetricError(f"{int((~np.isfinite(score)).sum())} of {len(score)} scores are not finite")
-    if not 0.0 < efficiency <= 1.0:
-        raise MetricError(f"a background efficiency must be inside (0, 1], found {efficiency:g}")
-    number = round(efficiency * len(score))
-    if number < max(1, min_jets):
-        raise MetricError(
-            f"a background efficiency of {efficiency:g} leaves {number} of {len(score)} background jets above the cut, "
-            f"fewer than the minimum of {max(1, min_jets)}; take more background jets"
-        )
-    return float(np.partition(score, len(score) - number)[len(score) - number])
-
-
 @dataclass(frozen=True)
 class SculptedCut:
     """Mass spectrum after one cut.
@@ -213,20 +207,26 @@ class SculptedCut:
     ----------
     asked_efficiency, efficiency : float
         Background efficiency asked for, and reached (larger where scores are tied).
+    num_passing : int
+        Background jets that pass, whatever their weights.
     threshold : float
     jsd : float
         Value of the measure.
     floor : Floor
     histogram : ndarray, shape (N,)
-        Background jets per bin after the cut.
+        Background jets (the sum of their weights) per bin after the cut.
+    squared : ndarray, shape (N,)
+        Sum of squared weights per bin, the square of the statistical error of `histogram`.
     """
 
     asked_efficiency: float
     efficiency: float
+    num_passing: int
     threshold: float
     jsd: float
     floor: Floor
     histogram: Array
+    squared: Array
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ class Sculpting:
             {
                 "background_efficiency": cut.efficiency,
                 "threshold": cut.threshold,
-                "jets": float(cut.floor.num_passing),
+                "jets": float(cut.num_passing),
                 self.measure.name: cut.jsd,
                 "floor": cut.floor.median,
                 "floor_low": cut.floor.low,
@@ -260,6 +260,7 @@ def sculpting(
     efficiencies: tuple[float, ...] = CUT_EFFICIENCIES,
     min_jets: int = 10,
     seed: int = 1,
+    weight: Array | None = None,
 ) -> Sculpting:
     """Mass spectra and Jensen-Shannon values of background jets after cuts at background efficiencies.
 
@@ -271,9 +272,11 @@ def sculpting(
     measure : MassJsd, optional
     efficiencies : tuple of float
     min_jets : int
-        Least number of jets that pass a cut.
+        Least (effective) number of jets that pass a cut.
     seed : int
         Of the random cuts.
+    weight : ndarray, shape (J,), optional
+        Of any sign.
 
     Raises
     ------
@@ -282,14 +285,18 @@ def sculpting(
     """
     measure = measure or MassJsd()
     score, mass = np.asarray(score, dtype=np.float64), np.asarray(mass, dtype=np.float64)
+    weight = None if weight is None else checked_weights(weight, len(score))
+    w = np.ones(len(score)) if weight is None else weight
     cuts = []
     for asked in efficiencies:
-        threshold = cut_threshold(score, asked, min_jets)
+        threshold = cut_threshold(score, asked, min_jets, weight)
         passes = score >= threshold
-        value = measure.of_cut(mass, passes)
-        floor = measure.floor(mass, int(passes.sum()), seed=seed)
-        cuts.append(SculptedCut(asked, float(passes.mean()), threshold, value, floor, measure.histogram(mass[passes])))
-    return Sculpting(measure, measure.histogram(mass), tuple(cuts))
+        value = measure.of_cut(mass, passes, weight)
+        reached = float(w[passes].sum() / w.sum())
+        floor = measure.floor(mass, _jets_at(reached, len(mass)), seed=seed, weight=weight)
+        contents, squared = (measure.histogram(mass[passes], x[passes]) for x in (w, w**2))
+        cuts.append(SculptedCut(asked, reached, int(passes.sum()), threshold, value, floor, contents, squared))
+    return Sculpting(measure, measure.histogram(mass, w), tuple(cuts))
 
 
 @dataclass(frozen=True)
@@ -322,6 +329,7 @@ def rejection_and_sculpting(
     signal_efficiency: float = 0.5,
     min_jets: int = 10,
     seed: int = 1,
+    weight: Array | None = None,
 ) -> TradeOff:
     """One point of the figure 1/JSD against R50 (arXiv:2001.05310).
 
@@ -332,23 +340,32 @@ def rejection_and_sculpting(
     measure : MassJsd, optional
     signal_efficiency : float, in (0, 1)
     min_jets : int
-        Least number of background jets that pass.
+        Least (effective) number of background jets that pass.
     seed : int
         Of the random cuts.
+    weight : ndarray, shape (J,), optional
+        Of any sign.
     """
     measure = measure or MassJsd()
     is_signal, mass = np.asarray(is_signal, dtype=bool), np.asarray(mass, dtype=np.float64)
-    rejection, error, above = background_rejection(roc_curve(score, is_signal), signal_efficiency)
+    rejection, error, above = background_rejection(roc_curve(score, is_signal, weight), signal_efficiency)
     if above < min_jets:
         raise MetricError(
             f"a signal efficiency of {signal_efficiency:g} leaves {above:g} of {int((~is_signal).sum())} background "
             f"jets above the cut, fewer than the minimum of {min_jets}; take more background jets"
         )
     background = np.asarray(score, dtype=np.float64)[~is_signal]
-    passes = background >= cut_threshold(background, 1 / rejection, 1)
-    value = measure.of_cut(mass[~is_signal], passes)
-    floor = measure.floor(mass[~is_signal], int(passes.sum()), seed=seed).median
+    w = None if weight is None else checked_weights(np.asarray(weight)[~is_signal], len(background))
+    passes = background >= cut_threshold(background, 1 / rejection, 1, w)
+    value = measure.of_cut(mass[~is_signal], passes, w)
+    reached = float(passes.mean() if w is None else w[passes].sum() / w.sum())
+    floor = measure.floor(mass[~is_signal], _jets_at(reached, len(passes)), seed=seed, weight=w).median
     return TradeOff(signal_efficiency, rejection, error, _inverse(value), _inverse(floor))
+
+
+def _jets_at(efficiency: float, num_jets: int) -> int:
+    """Jets that a random cut of an efficiency lets pass, at least one."""
+    return min(max(1, round(efficiency * num_jets)), num_jets)
 
 
 def _inverse(x: float) -> float:

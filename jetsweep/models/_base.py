@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import nn
 
 from jetsweep.registry import Registry
+
+JET_VARIABLES = ("high-level", "scalars")
+"""Feature sets of variables of the jet, without constituents."""
+JetScaling = Literal["standard", "robust"]
+"""Of variables of the jet: less the mean over the standard deviation, or less the median over interquartile range."""
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"expected each scalar once, found {name!r} again")
+    return names
+
+
+ScalarNames = Annotated[tuple[str, ...], AfterValidator(_each_once)]
+"""Names of scalars, each once."""
 
 
 class ModelConfig(BaseModel):
@@ -35,6 +51,11 @@ class ModelConfig(BaseModel):
         """What the feature set ``scalars`` consists of, for architectures that read it."""
         return ()
 
+    @property
+    def jet_scaling(self) -> JetScaling:
+        """How variables of the jet are scaled."""
+        return "standard"
+
 
 class Network(Protocol):
     """An architecture: a module that names the tensors it wants.
@@ -42,7 +63,8 @@ class Network(Protocol):
     `inputs` lists keyword names of `forward`, out of: ``features`` (B, P, F), ``mask`` (B, P) bool, ``p4`` (B, P, 4)
     GeV, ``points`` (B, P, 2) = (deta, dphi), ``z`` (B, P) momentum fractions, ``angles`` (B, P, 2), ``jet_features``
     (B, F), ``track_mask`` (B, P) bool, ``flow`` (B, P, 6), ``neighbours`` (B, P, 3) int64 slot numbers,
-    ``rows`` (B,) int64 numbers of the jets.
+    ``rows`` (B,) int64 numbers of the jets. An architecture that takes either constituents or variables of the jet has
+    `jet_inputs` as well, which it wants with the feature sets `JET_VARIABLES`.
     """
 
     inputs: ClassVar[tuple[str, ...]]
@@ -73,6 +95,13 @@ def register(config: type[ModelConfig]) -> Callable[[N], N]:
         return network
 
     return decorate
+
+
+def inputs_of(config: ModelConfig) -> tuple[str, ...]:
+    """Names of the tensors that the network of `config` wants with its feature set."""
+    network: Any = MODELS.get(config.name).network
+    names: tuple[str, ...] = network.inputs
+    return getattr(network, "jet_inputs", names) if config.features in JET_VARIABLES else names
 
 
 def build_network(config: ModelConfig, num_features: int, num_classes: int) -> nn.Module:

@@ -15,8 +15,11 @@ aligned-p4              four-momenta (E, px, py, pz) of aligned jets (arXiv:2007
                         slot and over its interquartile range on the training split
 aligned-p4-pt           the same of momenta over the jet's pT
 aligned                 z = pT / sum pT and the angles of atlas7, of all constituents: what jet images are made of
-high-level              the fifteen jet variables of arXiv:2407.20127, standardised on the training split
-scalars                 stored scalars that the model names, standardised on the training split
+aligned…-flip           the three sets before, mirrored so that the half of the jet with more energy has positive pz
+                        (with more pT has positive eta' instead of the third constituent), after the flips of
+                        arXiv:1803.00107
+high-level              the fifteen jet variables of arXiv:2407.20127, scaled on the training split
+scalars                 stored scalars that the model names, scaled on the training split
 lund2 … lund5           two to five coordinates of each Cambridge/Aachen declustering, linked as a tree
                         (arXiv:2012.08526); the loader clusters
 ======================  ==================================================================================
@@ -34,6 +37,7 @@ from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
 from jetsweep.models._aligned import aligned_angles, aligned_momenta, atlas7, clamped_log
+from jetsweep.models._base import JetScaling
 from jetsweep.models._lund import LUND_FEATURES, lund_group, lund_inputs
 from jetsweep.models._statistics import mean_and_std, medians_and_spreads
 from jetsweep.physics import fourvectors as kinematics
@@ -53,6 +57,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "aligned": P4,
     "aligned-p4": P4,
     "aligned-p4-pt": P4,
+    "aligned-flip": P4,
+    "aligned-p4-flip": P4,
+    "aligned-p4-pt-flip": P4,
     "high-level": (),
     "scalars": (),
 } | dict.fromkeys(LUND_FEATURES, ())
@@ -69,11 +76,16 @@ NUM_FEATURES = {
     "aligned": 3,
     "aligned-p4": 4,
     "aligned-p4-pt": 4,
+    "aligned-flip": 3,
+    "aligned-p4-flip": 4,
+    "aligned-p4-pt-flip": 4,
     "high-level": 15,
 }
 NUM_FEATURES |= {name: len(columns) for name, columns in LUND_FEATURES.items()}
 ATLAS_CONSTITUENTS = 80
-BY_SLOT = ("aligned-p4", "aligned-p4-pt")
+FLIP = "-flip"
+"""Ends the name of an aligned feature set that is mirrored by the side of more energy."""
+BY_SLOT = ("aligned-p4", "aligned-p4-pt", "aligned-p4-flip", "aligned-p4-pt-flip")
 """Feature sets whose every slot is scaled on its own."""
 JETS_FOR_QUARTILES = 100_000
 HIGH_LEVEL_DIVISORS = {"split12": 1e3, "split23": 1e3, "ecf1": 1e3, "qw": 1e3, "ecf2": 1e6, "ecf3": 1e9}
@@ -97,6 +109,8 @@ class Preprocessing(nn.Module):
         Whether jet pT, energy and axis are those of the constituents' sum or of the stored jet scalars (JetClass).
     scalars : tuple of str
         Names of what the set ``scalars`` consists of; other sets have none.
+    jet_scaling : "standard" or "robust"
+        Of variables of the jet: mean and standard deviation, or median and interquartile range.
 
     Raises
     ------
@@ -111,6 +125,7 @@ class Preprocessing(nn.Module):
         max_constituents: int,
         jet_axis: str = "sum",
         scalars: tuple[str, ...] = (),
+        jet_scaling: JetScaling = "standard",
     ) -> None:
         super().__init__()
         if features not in COLUMNS:
@@ -122,7 +137,7 @@ class Preprocessing(nn.Module):
             raise ValueError(
                 f"the feature set {features!r} does not provide what the network asks for: {', '.join(inputs)}"
             )
-        self.features, self.inputs, self.jet_axis = features, tuple(inputs), jet_axis
+        self.features, self.inputs, self.jet_axis, self.jet_scaling = features, tuple(inputs), jet_axis, jet_scaling
         self.max_constituents = min(max_constituents, ATLAS_CONSTITUENTS) if features == "atlas7" else max_constituents
         self.num_features = len(self.of_the_jet) or NUM_FEATURES[features]
         self.needs_statistics = features in ("atlas7", *BY_SLOT) or bool(self.of_the_jet)
@@ -155,13 +170,13 @@ class Preprocessing(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Tensors by name, exactly those of `inputs`."""
+        rows = {"rows": batch.rows} if "rows" in self.inputs else {}
         if self.of_the_jet:
-            return {"jet_features": self._standardise(self._jet_features(batch))}
+            return {"jet_features": self._standardise(self._jet_features(batch))} | rows
         if self.features in LUND_FEATURES:
             return lund_inputs(self.features, batch.groups["lund"], self.max_constituents)
         x_BPF, mask_BP = self._padded(batch)
-        tensors = self.from_padded(x_BPF[..., :4], mask_BP, x_BPF[..., 4:], self._stored_axis(batch))
-        return tensors | ({"rows": batch.rows} if "rows" in self.inputs else {})
+        return self.from_padded(x_BPF[..., :4], mask_BP, x_BPF[..., 4:], self._stored_axis(batch)) | rows
 
     def from_padded(
         self, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor | None = None, axis_B4: Tensor | None = None
@@ -190,8 +205,9 @@ class Preprocessing(nn.Module):
     def fit(self, batches: Iterable[Batch]) -> None:
         """Set centre and width of every feature from the jets of the training split.
 
-        They are the mean and standard deviation of weighted jets; of the sets `BY_SLOT` the median and interquartile
-        range of about `JETS_FOR_QUARTILES` jets, spread evenly over all of them, whatever their weights.
+        They are the mean and standard deviation of weighted jets; of the sets `BY_SLOT` and of variables of the jet
+        that are scaled ``robust`` the median and interquartile range of about `JETS_FOR_QUARTILES` jets, spread evenly
+        over all of them, whatever their weights.
 
         Raises
         ------
@@ -204,6 +220,11 @@ class Preprocessing(nn.Module):
             padded = (self._derived(batch) for batch in batches)
             slots = ((derived["features"], mask_BP) for derived, mask_BP in padded)
             found = medians_and_spreads(slots, self.max_constituents, self.num_features, JETS_FOR_QUARTILES)
+        elif self.of_the_jet and self.jet_scaling == "robust":
+            variables = (self._jet_features(batch)[:, None] for batch in batches)
+            one_slot = ((x_B1F, torch.ones(x_B1F.shape[:2], dtype=torch.bool)) for x_B1F in variables)
+            median_1F, spread_1F = medians_and_spreads(one_slot, 1, self.num_features, JETS_FOR_QUARTILES)
+            found = median_1F[0], spread_1F[0]
         else:
             found = mean_and_std(map(self._raw_rows, batches), self.num_features)
         self.mean.copy_(found[0])
@@ -251,10 +272,11 @@ class Preprocessing(nn.Module):
     def _derive(self, p4_BP4: Tensor, mask_BP: Tensor, extra_BPF: Tensor, axis_B4: Tensor | None) -> dict[str, Tensor]:
         if self.features == "energyflow":
             return energy_flow(p4_BP4, mask_BP)
+        aligned, flip = self.features.removesuffix(FLIP), self.features.endswith(FLIP)
         if self.features in BY_SLOT:
-            return {"features": aligned_momenta(p4_BP4, mask_BP, self.features == "aligned-p4-pt")}
-        if self.features == "aligned":
-            return _momenta_at(_momentum_fractions(p4_BP4), aligned_angles(p4_BP4, mask_BP))
+            return {"features": aligned_momenta(p4_BP4, mask_BP, aligned == "aligned-p4-pt", flip)}
+        if aligned == "aligned":
+            return _momenta_at(_momentum_fractions(p4_BP4), aligned_angles(p4_BP4, mask_BP, flip))
         if self.features == "atlas7":
             x_BPF = atlas7(p4_BP4, mask_BP)
             return {"features": x_BPF, "points": x_BPF[..., :2]}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
 from jetsweep.errors import JetsweepError
-from jetsweep.models._base import MODELS, ModelConfig, build_network
+from jetsweep.models._base import ModelConfig, build_network, inputs_of
 from jetsweep.models._features import Preprocessing
 
 
@@ -41,8 +39,14 @@ def preprocessing_of(config: ModelConfig, max_constituents: int) -> Preprocessin
     ValueError
         If the feature set does not exist or does not suit the architecture.
     """
-    network: Any = MODELS.get(config.name).network
-    return Preprocessing(config.features, network.inputs, max_constituents, config.jet_axis, config.named_scalars)
+    return Preprocessing(
+        config.features,
+        inputs_of(config),
+        max_constituents,
+        config.jet_axis,
+        config.named_scalars,
+        config.jet_scaling,
+    )
 
 
 def build_jet_model(config: ModelConfig, num_outputs: int, max_constituents: int) -> JetModel:

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from jetsweep.models._base import ModelConfig, register
+from jetsweep.models._base import ModelConfig, ScalarNames, register
 from jetsweep.models._dense import dense_stack, initialised
 
 DIJET = ("mass_light", "mass_difference", "tau21_light", "tau21_heavy")
@@ -23,18 +23,10 @@ class MLPConfig(ModelConfig):
     features: Literal["scalars", "high-level"] = Field(
         "scalars", description="scalars: those named in `scalars`; high-level: the fifteen jet variables."
     )
-    scalars: tuple[str, ...] = Field(DIJET, min_length=1, description="Scalars that are read, as the dataset has them.")
+    scalars: ScalarNames = Field(DIJET, min_length=1, description="Scalars that are read, as the dataset has them.")
     binary_output: Literal["softmax", "sigmoid"] = Field("sigmoid", description="One sigmoid output, as published.")
     widths: tuple[PositiveInt, ...] = Field((64, 64, 64), description="Width of every hidden layer.")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout after every hidden layer.")
-
-    @field_validator("scalars")
-    @classmethod
-    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"expected each scalar once, found {name!r} again")
-        return names
 
     @property
     def named_scalars(self) -> tuple[str, ...]:

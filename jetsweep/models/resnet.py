@@ -26,7 +26,9 @@ class ResNetConfig(ModelConfig):
     """Residual network on jet images; the defaults are the published network."""
 
     name: Literal["resnet"] = "resnet"
-    features: str = Field("aligned", description="Feature set with momentum fractions and angles: aligned, energyflow.")
+    features: str = Field(
+        "aligned", description="Feature set with momentum fractions and angles: aligned, aligned-flip, energyflow."
+    )
     binary_output: Literal["softmax", "sigmoid"] = Field("sigmoid", description="One sigmoid output, as published.")
     num_pixels: PositiveInt = Field(64, ge=8, description="Pixels on a side of the image.")
     half_width: PositiveFloat = Field(2.0, description="The image covers [-half_width, half_width] in both angles.")

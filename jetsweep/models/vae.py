@@ -1,6 +1,7 @@
 """Auto-encoders of jets, variational or plain: the beta-VAE of VAE-Jet (arXiv:2007.01850) and its relatives."""
 
 # Shapes: B jets, P constituent slots given, S slots of the network, F features per constituent, L latents, K samples.
+# Variables of the jet are one slot of F features.
 
 from __future__ import annotations
 
@@ -22,11 +23,13 @@ from jetsweep.models._autoencoder_parts import (
     LSTMEncoder,
     TransformerEncoder,
 )
-from jetsweep.models._base import ModelConfig, register
+from jetsweep.models._base import JET_VARIABLES, JetScaling, ModelConfig, ScalarNames, register
 from jetsweep.models._row_noise import normal_of_rows
 
-Z_AND_ANGLES = ("energyflow", "aligned")
+Z_AND_ANGLES = ("energyflow", "aligned", "aligned-flip")
 """Feature sets of a momentum fraction and two angles, between which an energy mover's distance is defined."""
+NEEDS_CONSTITUENTS = ("lstm", "deep-set", "transformer", "chamfer", "emd")
+"""Encoders, decoders and reconstruction errors of a sequence or a set, which the variables of a jet are not."""
 LIKELIHOODS = ("mse", "mae", "gaussian")
 """Errors that are the negative logarithm of a density but for a constant: unit normal, unit Laplace, normal."""
 
@@ -63,12 +66,22 @@ class Reconstruction(NamedTuple):
 
 
 class VAEConfig(ModelConfig):
-    """Auto-encoder of the hardest constituents; the defaults are VAE-Jet's fully connected network."""
+    """Auto-encoder of the hardest constituents, or of jet variables; the defaults are VAE-Jet's dense network."""
 
     outputs: ClassVar[str] = "reconstruction"
 
     name: Literal["vae"] = "vae"
-    features: str = Field("aligned-p4", description="Feature set of the constituents.")
+    features: str = Field(
+        "aligned-p4",
+        description="Feature set of the constituents; or high-level: the fifteen jet variables, scalars: those named "
+        "in `scalars`.",
+    )
+    scalars: ScalarNames = Field((), description="Scalars that are read, as the dataset has them.")
+    scaling: JetScaling = Field(
+        "standard",
+        description="Of jet variables, over the training background: mean and standard deviation, or (robust) median "
+        "and interquartile range. Constituents have that of their feature set.",
+    )
     num_constituents: PositiveInt = Field(
         20, description="Hardest constituents S that enter; jets with fewer are filled up with zeros."
     )
@@ -105,6 +118,20 @@ class VAEConfig(ModelConfig):
     )
 
     @model_validator(mode="after")
+    def _inputs_fit(self) -> VAEConfig:
+        of_the_jet = self.features in JET_VARIABLES
+        if (self.features == "scalars") != bool(self.scalars):
+            wanted = "one or more names" if self.features == "scalars" else "none"
+            raise ValueError(f"scalars: expected {wanted} beside features: {self.features}, found {list(self.scalars)}")
+        if self.scaling == "robust" and not of_the_jet:
+            raise ValueError(f"scaling: expected standard beside features: {self.features}, which has its own scaling")
+        kinds = {"encoder": self.encoder, "decoder": self.decoder, "reconstruction": self.reconstruction}
+        for key, kind in kinds.items() if of_the_jet else ():
+            if kind in NEEDS_CONSTITUENTS:
+                raise ValueError(f"{key}: {kind} needs constituents, found features: {self.features} of the jet")
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit(self) -> VAEConfig:
         if self.encoder == "transformer" and self.set_width % self.num_heads:
             raise ValueError(f"num_heads={self.num_heads} does not divide set_width={self.set_width}")
@@ -125,6 +152,19 @@ class VAEConfig(ModelConfig):
         """Whether each slot of the output stands for the same slot of the target."""
         return self.reconstruction not in ("chamfer", "emd")
 
+    @property
+    def num_slots(self) -> int:
+        """Slots S of the network: 1 for variables of the jet."""
+        return 1 if self.features in JET_VARIABLES else self.num_constituents
+
+    @property
+    def named_scalars(self) -> tuple[str, ...]:
+        return self.scalars
+
+    @property
+    def jet_scaling(self) -> JetScaling:
+        return self.scaling
+
 
 @register(VAEConfig)
 class VAE(nn.Module):
@@ -137,12 +177,13 @@ class VAE(nn.Module):
     ----------
     config : VAEConfig
     num_features : int
-        Features F per constituent.
+        Features F per constituent, or variables of the jet.
     num_classes : int
         Not used: the output is the input.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("features", "mask", "rows")
+    jet_inputs: ClassVar[tuple[str, ...]] = ("jet_features", "rows")
 
     def __init__(self, config: VAEConfig, num_features: int, num_classes: int = 0) -> None:
         super().__init__()
@@ -150,7 +191,7 @@ class VAE(nn.Module):
         self.encoder = _encoder(config, num_features)
         self.mean = nn.Linear(self.encoder.width, config.latent)
         self.log_variance = nn.Linear(self.encoder.width, config.latent) if config.variational else None
-        size = (config.num_constituents, num_features)
+        size = (config.num_slots, num_features)
         self.decoder: nn.Module
         if config.decoder == "dense":
             self.decoder = DenseDecoder(config.latent, config.widths[::-1], *size)
@@ -162,13 +203,24 @@ class VAE(nn.Module):
         self.key: Tensor
         self.calls: Tensor
 
-    def forward(self, features: Tensor, mask: Tensor, rows: Tensor | None = None) -> Reconstruction:
+    def forward(
+        self,
+        features: Tensor | None = None,
+        mask: Tensor | None = None,
+        rows: Tensor | None = None,
+        jet_features: Tensor | None = None,
+    ) -> Reconstruction:
         """Encode and decode `features` (B, P, F) where `mask` (B, P) is True, slots in descending pT.
 
-        `rows` (B,), int64, are the numbers of the jets in their split; their place in the batch if not given.
+        Or `jet_features` (B, F) instead of both. `rows` (B,), int64, are the numbers of the jets in their split; their
+        place in the batch if not given.
         """
+        if jet_features is not None:
+            features, mask = jet_features[:, None], torch.ones_like(jet_features[:, :1], dtype=torch.bool)
+        assert features is not None, "constituents or variables of the jet"
+        assert mask is not None, "comes with the constituents"
         # whatever P is, S slots come out; a graph whose P is free can hold this
-        size = self.config.num_constituents
+        size = self.config.num_slots
         mask_BS = F.pad(mask, (0, size), value=False)[:, :size]
         target_BSF = F.pad(features, (0, 0, 0, size))[:, :size]
         target_BSF = torch.where(mask_BS[..., None], target_BSF, 0.0)
@@ -261,7 +313,7 @@ def _log_density(kind: str, error_B: Tensor, num_entries_B: Tensor) -> Tensor:
 def _encoder(config: VAEConfig, num_features: int) -> DenseEncoder | LSTMEncoder | DeepSetEncoder | TransformerEncoder:
     match config.encoder:
         case "dense":
-            return DenseEncoder(config.num_constituents, num_features, config.widths)
+            return DenseEncoder(config.num_slots, num_features, config.widths)
         case "lstm":
             return LSTMEncoder(num_features, config.lstm_widths)
         case "deep-set":

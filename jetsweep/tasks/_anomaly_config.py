@@ -110,7 +110,7 @@ class AnomalyConfig(TaskConfig):
     kl: KLConfig = Field(KLConfig(), description="KL term of a VAE.")
     disco: DiscoConfig | None = Field(None, description="Decorrelation from the mass; none if not given.")
     exposure: ExposureConfig | None = Field(None, description="Outlier exposure; none if not given.")
-    use_weights: bool = Field(True, description="Multiply the loss by the dataset's per-jet weights.")
+    use_weights: bool = Field(True, description="Weigh jets in the loss and in the metrics as the dataset does.")
     scores: tuple[ScoreName, ...] = Field(
         ("loss", "reconstruction", "kl"), min_length=1, description="Scores of every jet; larger is more anomalous."
     )

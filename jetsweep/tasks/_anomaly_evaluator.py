@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jetsweep.data.batch import Batch
+from jetsweep.errors import DataError
 from jetsweep.losses.kl import kl_per_latent
 from jetsweep.metrics import cross_fitted, distance_correlation, mean_signal, sic_curve, worst_signal
 from jetsweep.tasks._anomaly_jets import ACTIVE_NATS, DECORRELATED, SCORE, AnomalyJets
@@ -67,6 +68,7 @@ class AnomalyEvaluator(Evaluator):
         scores = [column for name, column in self._gathered.items() if name.startswith(SCORE)]
         if not all(np.isfinite(score).all() for score in scores):
             return dict.fromkeys(self.task.metric_names(), float("nan"))
+        self._check_weights()
         self._decorrelate()
         return self._of_background() | self._of_signals()
 
@@ -75,12 +77,23 @@ class AnomalyEvaluator(Evaluator):
         background = [self.task.classes.index(name) for name in self.task.config.background]
         return np.isin(self._gathered["label"], background)
 
+    def _check_weights(self) -> None:
+        """Refuse weights that leave nothing of a class that is measured."""
+        jets = self._jets()
+        for name in (*jets.background, *jets.signals) if jets.weight is not None else ():
+            weight = jets.weight_of(jets.is_class(name))
+            if weight is not None and len(weight) and not weight.sum() > 0:
+                raise DataError(
+                    f"the weights of {len(weight)} jets of {name!r} add up to {weight.sum():g}, expected more than 0; "
+                    "set task.use_weights: false"
+                )
+
     def _decorrelate(self) -> None:
         """Add the main score after its conditional CDF, where there is enough background for it."""
         name = self.task.config.main_score.removesuffix(DECORRELATED)
         found, chosen = self._gathered, self._is_background
         wanted = self.task.config.main_score.endswith(DECORRELATED)
-        if wanted or chosen.sum() >= _CDF_FOLDS * _CDF_JETS:
+        if wanted or self._jets().num_background >= _CDF_FOLDS * _CDF_JETS:
             found[f"{SCORE}{name}{DECORRELATED}"] = cross_fitted(
                 found[f"{SCORE}{name}"],
                 found["mass"],
@@ -88,10 +101,11 @@ class AnomalyEvaluator(Evaluator):
                 event=found["rows"],
                 folds=_CDF_FOLDS,
                 min_jets=_CDF_JETS,
+                weight=found.get("weight"),
             )
 
     def _mean(self, name: str) -> float:
-        """Mean of an array over the background."""
+        """Mean of an array over the background, of weighted jets that of weight times value, as the loss has it."""
         chosen, weight = self._is_background, self._gathered.get("weight")
         values = self._gathered[name][chosen].astype(np.float64)
         return float(values.mean() if weight is None else (values * weight[chosen]).mean())
@@ -99,16 +113,19 @@ class AnomalyEvaluator(Evaluator):
     def _of_background(self) -> dict[str, float]:
         config, found, chosen = self.task.config, self._gathered, self._is_background
         values = {"loss": self._mean("loss"), "reconstruction": self._mean("error"), "kl": 0.0, "active_latents": 0.0}
+        jets = self._jets()
+        weight = jets.weight_of(chosen)
         if "latent_kl" in found:
-            mean_L = found["latent_kl"][chosen].mean(axis=0, dtype=np.float64)
-            values["kl"] = float(mean_L.sum() if config.kl.convention == "sum" else mean_L.mean())
+            mean_L = jets.mean_kl(chosen)
+            # as the loss has it
+            scale = 1.0 if weight is None else float(weight.mean(dtype=np.float64))
+            values["kl"] = scale * float(mean_L.sum() if config.kl.convention == "sum" else mean_L.mean())
             values["active_latents"] = float((mean_L > ACTIVE_NATS).sum())
         score, mass = found[f"{SCORE}{config.main_score}"][chosen], found["mass"][chosen]
-        values["mass_correlation"] = distance_correlation(score, mass)
+        values["mass_correlation"] = distance_correlation(score, mass, weight)
         values["penalised_loss"] = values["loss"] + self._penalty()
-        jets = self._jets()
-        cuts = jets.sculpting(efficiencies=config.background_efficiencies, measure=config.mass_jsd.measure()).cuts
-        for efficiency, cut in zip(config.background_efficiencies, cuts, strict=True):
+        for efficiency in config.background_efficiencies:
+            (cut,) = jets.sculpting(efficiencies=(efficiency,), measure=config.mass_jsd.measure()).cuts
             values[f"mass_jsd_at_{efficiency:g}"] = cut.jsd
         return values
 
@@ -119,6 +136,11 @@ class AnomalyEvaluator(Evaluator):
             return 0.0
         values = found["error" if disco.of == "reconstruction" else "loss"][chosen]
         weight = found["weight"][chosen] if "weight" in found else None
+        if weight is not None and (weight < 0).any():
+            raise DataError(
+                f"task.disco: the correlation needs weights of 0 and above, {int((weight < 0).sum())} of {len(weight)} "
+                "background jets have others; set task.use_weights: false"
+            )
         return disco.weight * distance_correlation(values, found["mass"][chosen], weight, disco.power)
 
     def _of_signals(self) -> dict[str, float]:

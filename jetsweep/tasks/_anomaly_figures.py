@@ -158,7 +158,8 @@ def _draw_spectra(axes: Axes, found: Sculpting) -> None:
     spectra += [(f"$\\varepsilon_B$ = {cut.efficiency:.2g}", cut.histogram) for cut in found.cuts]
     for i, (label, contents) in enumerate(spectra):
         counts = contents.reshape(-1, step).sum(axis=1)
-        density = counts / counts.sum() / np.diff(edges)
+        unit = counts.sum() * np.diff(edges)
+        density = counts / unit
         if i == 0:
             axes.stairs(density, edges, fill=True, color="#d9d9d9", label=label)
         else:
@@ -166,7 +167,7 @@ def _draw_spectra(axes: Axes, found: Sculpting) -> None:
             axes.errorbar(
                 (edges[1:] + edges[:-1]) / 2,
                 density,
-                yerr=density / np.sqrt(np.maximum(counts, 1)),
+                yerr=np.sqrt(found.cuts[i - 1].squared.reshape(-1, step).sum(axis=1)) / unit,
                 fmt="none",
                 ecolor=COLORS[(i - 1) % len(COLORS)],
                 elinewidth=1,
@@ -306,9 +307,10 @@ def scores_figure(jets: AnomalyJets) -> Figure:
         for axes, (name, score) in zip(panels, jets.scores.items()):
             edges, scale = _score_bins(score)
             for label, chosen in _roles(jets):
-                contents = np.histogram(score[chosen].clip(edges[0], edges[-1]), edges)[0]
+                weight = jets.weight_of(chosen)
+                contents = np.histogram(score[chosen].clip(edges[0], edges[-1]), edges, weights=weight)[0]
                 # of bins of equal width on the axis as drawn
-                share = contents / max(1, contents.sum())
+                share = contents / (contents.sum() or 1)
                 if label == "background":
                     axes.stairs(share, edges, fill=True, color="#d9d9d9", label=label)
                 else:
@@ -344,18 +346,17 @@ def latent_figure(jets: AnomalyJets) -> Figure:
 
     Latents are in the order of the background's divergence. Those below `ACTIVE_NATS` carry nothing: they collapsed.
     """
-    kl_JL = np.asarray(jets.latent_kl, dtype=np.float64)
     if not jets.is_background.any():
         raise MetricError("the latent space is shown for background jets, and there are none")
-    mean_L = kl_JL[jets.is_background].mean(axis=0)
+    mean_L = jets.mean_kl(jets.is_background)
     order = np.argsort(-mean_L, kind="stable")
     x = np.arange(len(order))
     active = int((mean_L > ACTIVE_NATS).sum())
     with hep_figure(max(8.0, 2 + 0.45 * len(order))) as (figure, axes):
         axes.bar(x, mean_L[order], color="#bdbdbd", label=f"background: {active} of {len(order)} latents active")
         for i, signal in enumerate(jets.signals):
-            chosen = jets.is_class(signal)
-            axes.plot(x, kl_JL[chosen].mean(axis=0)[order], MARKERS[i % len(MARKERS)], ms=7, label=signal)
+            mean_kl_L = jets.mean_kl(jets.is_class(signal))
+            axes.plot(x, mean_kl_L[order], MARKERS[i % len(MARKERS)], ms=7, label=signal)
         axes.axhline(ACTIVE_NATS, color=GREY, ls="--", lw=1.5, label=f"collapsed below {ACTIVE_NATS:g} nat")
         axes.set_xticks(x, [str(i) for i in order], fontsize=12 if len(order) <= 20 else 8)
         axes.minorticks_off()

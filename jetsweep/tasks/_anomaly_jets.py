@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from jetsweep.errors import MetricError
 from jetsweep.metrics import (
     MassJsd,
     RocCurve,
@@ -17,6 +18,8 @@ from jetsweep.metrics import (
     SicCurve,
     SignalMatrix,
     TradeOff,
+    cut_threshold,
+    effective_number,
     rejection_and_sculpting,
     roc_curve,
     sculpting,
@@ -56,6 +59,8 @@ class AnomalyJets:
         The score that stands for the model.
     latent_kl : ndarray, shape (J, L), or None
         Divergence of every latent from its prior, in nats.
+    weight : ndarray, shape (J,), or None
+        Weight of each jet, 1 if None.
     """
 
     label: np.ndarray
@@ -66,6 +71,7 @@ class AnomalyJets:
     signals: tuple[str, ...]
     main: str
     latent_kl: np.ndarray | None = None
+    weight: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -81,7 +87,8 @@ class AnomalyJets:
         Parameters
         ----------
         arrays : mapping of str to ndarray
-            ``label``, ``mass``, ``score_<name>`` for every score and, with a latent space, ``latent_kl``.
+            ``label``, ``mass``, ``score_<name>`` for every score and, with a latent space, ``latent_kl``; ``weight``
+            where jets have weights.
         classes, background, signals : sequence of str
             Signals that the split lacks are left out.
         main : str
@@ -99,6 +106,7 @@ class AnomalyJets:
             tuple(name for name in signals if name in present),
             main if main in scores else next(iter(scores)),
             arrays.get("latent_kl"),
+            arrays.get("weight"),
         )
 
     @property
@@ -112,15 +120,31 @@ class AnomalyJets:
         """Mask, shape (J,)."""
         return np.isin(self.label, [self.classes.index(name) for name in self.background])
 
+    @property
+    def num_background(self) -> float:
+        """(Effective) number of background jets."""
+        w = self.weight_of(self.is_background)
+        return float(self.is_background.sum() if w is None else effective_number(w.sum(), (w**2).sum()))
+
     def is_class(self, name: str) -> np.ndarray:
         """Mask of the jets of one class, shape (J,)."""
         return np.asarray(self.label == self.classes.index(name))
+
+    def weight_of(self, chosen: np.ndarray) -> np.ndarray | None:
+        """Weights of the jets of a mask, None where all are 1."""
+        return None if self.weight is None else self.weight[chosen].astype(np.float64)
+
+    def mean_kl(self, chosen: np.ndarray) -> np.ndarray:
+        """Mean divergence of every latent over the jets of a mask, shape (L,), in nats."""
+        assert self.latent_kl is not None, "asked for with a latent space only"
+        kl_JL = self.latent_kl[chosen].astype(np.float64)
+        return np.asarray(np.average(kl_JL, axis=0, weights=self.weight_of(chosen)))
 
     def roc(self, signal: str, score: str | None = None) -> RocCurve:
         """ROC curve of a signal against the background; `score` is the main one if not given."""
         is_signal = self.is_class(signal)
         used = is_signal | self.is_background
-        return roc_curve(self.scores[score or self.main][used], is_signal[used])
+        return roc_curve(self.scores[score or self.main][used], is_signal[used], self.weight_of(used))
 
     def sic(self, signal: str, score: str | None = None) -> SicCurve:
         """Significance improvement of a signal; `score` is the main one if not given."""
@@ -136,15 +160,22 @@ class AnomalyJets:
         MetricError
             If the loosest cut leaves too few.
         """
-        number = int(self.is_background.sum())
-        kept = tuple(e for e in efficiencies if round(e * number) >= MIN_JETS) or (max(efficiencies),)
         chosen = self.is_background
-        return sculpting(self.scores[score or self.main][chosen], self.mass[chosen], measure, kept, MIN_JETS)
+        values, weight = self.scores[score or self.main][chosen], self.weight_of(chosen)
+
+        def leaves_enough(efficiency: float) -> bool:
+            try:
+                cut_threshold(values, efficiency, MIN_JETS, weight)
+            except MetricError:
+                return False
+            return True
+
+        kept = tuple(filter(leaves_enough, efficiencies)) or (max(efficiencies),)
+        return sculpting(values, self.mass[chosen], measure, kept, MIN_JETS, weight=weight)
 
     def scan(self, score: str | None = None, measure: MassJsd | None = None) -> Sculpting:
         """Sculpting on a grid of background efficiencies from that of `MIN_JETS` jets, but 1e-4 at least, to 0.9."""
-        number = max(1, int(self.is_background.sum()))
-        grid = np.geomspace(min(0.5, max(MIN_JETS / number, 1e-4)), 0.9, _GRID)
+        grid = np.geomspace(min(0.5, max(MIN_JETS / max(1.0, self.num_background), 1e-4)), 0.9, _GRID)
         return self.sculpting(score, tuple(grid.tolist()), measure)
 
     def trade_off(self, signal: str, score: str | None = None, measure: MassJsd | None = None) -> TradeOff:
@@ -152,11 +183,16 @@ class AnomalyJets:
         is_signal = self.is_class(signal)
         used = is_signal | self.is_background
         return rejection_and_sculpting(
-            self.scores[score or self.main][used], is_signal[used], self.mass[used], measure, min_jets=MIN_JETS
+            self.scores[score or self.main][used],
+            is_signal[used],
+            self.mass[used],
+            measure,
+            min_jets=MIN_JETS,
+            weight=self.weight_of(used),
         )
 
     def matrix(self, figure: Callable[[RocCurve], float] = lambda roc: roc.area) -> SignalMatrix:
         """Figure of merit of every score on every signal against all background classes together."""
         background = "background" if len(self.background) > 1 else self.background[0]
         names = np.array([background if name in self.background else name for name in self.classes])
-        return signal_matrix(self.scores, names[self.label], background, figure, self.signals)
+        return signal_matrix(self.scores, names[self.label], background, figure, self.signals, self.weight)

@@ -168,7 +168,7 @@ def _compared_table(members: Mapping[str, AnomalyJets]) -> Table:
         summed = (worst_signal(areas), mean_signal(areas)) if areas else (None, None)
         (cut,) = jets.sculpting(efficiencies=(_JSD_AT,)).cuts
         chosen = jets.is_background
-        correlation = distance_correlation(jets.scores[jets.main][chosen], jets.mass[chosen])
+        correlation = distance_correlation(jets.scores[jets.main][chosen], jets.mass[chosen], jets.weight_of(chosen))
         rows.append((label, *areas.values(), *summed, cut.jsd, cut.floor.median, correlation))
     ends = ("worst AUC", "mean AUC", f"JSD at {_JSD_AT:g}", "random cut", "dCorr")
     return Table(("trial", *(f"AUC {signal}" for signal in signals), *ends), tuple(rows))
@@ -188,10 +188,9 @@ def _latent_section(jets: AnomalyJets) -> Section:
 
 
 def _latent_table(jets: AnomalyJets) -> Table:
-    kl_JL = np.asarray(jets.latent_kl, dtype=np.float64)
     roles = {"background": jets.is_background} | {signal: jets.is_class(signal) for signal in jets.signals}
-    means = [kl_JL[chosen].mean(axis=0).tolist() for chosen in roles.values()]
-    return Table(("latent", *roles), tuple(zip(range(kl_JL.shape[1]), *means)))
+    means = [jets.mean_kl(chosen).tolist() for chosen in roles.values()]
+    return Table(("latent", *roles), tuple(zip(range(len(means[0])), *means)))
 
 
 def _score_section(jets: AnomalyJets) -> Section:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jetsweep.models._base import MODELS, ModelConfig, build_network
+from jetsweep.models._base import MODELS, ModelConfig, build_network, inputs_of
 from jetsweep.testing.checks import (
     OF_THE_JET,
     check_batch_independence,
@@ -87,9 +87,8 @@ class ModelContract:
     ) -> tuple[dict[str, Tensor], Tensor, int]:
         """Tensors, labels and number of features of a toy batch."""
         config = config or self.config
-        inputs: Any = MODELS.get(config.name).network
         sizes = {"num_jets": self.num_jets, "num_slots": self.num_slots} | options
-        return toy_inputs(config, inputs.inputs, seed=seed, **sizes)
+        return toy_inputs(config, inputs_of(config), seed=seed, **sizes)
 
     def build(self, config: ModelConfig, num_features: int) -> nn.Module:
         """A network whose output is a tensor of shape (B, C)."""
@@ -241,11 +240,11 @@ class AutoencoderContract(ModelContract):
 
     def test_outputs_are_finite_logits(self) -> None:
         """Not logits here, but finite, and of the shape of the input."""
-        tensors, _, _ = self.toys()
+        tensors, _, num_features = self.toys()
         summary: Any = self.make()
         outputs = summary.network(**tensors)
         assert outputs.error.shape == (self.num_jets,)
-        assert outputs.target.shape == outputs.output.shape == (*outputs.mask.shape, tensors["features"].shape[2])
+        assert outputs.target.shape == outputs.output.shape == (*outputs.mask.shape, num_features)
         assert outputs.error.isfinite().all()
         assert outputs.output.isfinite().all()
         assert outputs.mean.isfinite().all()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from jetsweep.models._base import ModelConfig
+from jetsweep.models._base import JET_VARIABLES, ModelConfig
 from jetsweep.models._features import COLUMNS, NUM_FEATURES, Preprocessing
 
 
@@ -65,13 +65,11 @@ def toy_inputs(
     """
     num_features = len(config.named_scalars) or NUM_FEATURES[config.features]
     p4_BP4, mask_BP, label_B = toy_four_vectors(num_jets, num_slots, seed, min_constituents)
-    if config.features in ("high-level", "scalars"):
+    if config.features in JET_VARIABLES:
         source = torch.Generator().manual_seed(seed)
-        return (
-            {"jet_features": label_B[:, None] + torch.randn(num_jets, num_features, generator=source)},
-            label_B,
-            num_features,
-        )
+        jet_features_BF = label_B[:, None] + torch.randn(num_jets, num_features, generator=source)
+        of_the_jet = {"jet_features": jet_features_BF, "rows": torch.arange(num_jets)}
+        return {name: of_the_jet[name] for name in inputs}, label_B, num_features
     extra_BPF = _extra_columns(COLUMNS[config.features][4:], p4_BP4.shape[:2], seed)
     preprocessing = Preprocessing(config.features, inputs, num_slots)
     return preprocessing.from_padded(p4_BP4, mask_BP, extra_BPF), label_B, num_features

@@ -238,7 +238,18 @@ def test_cross_fitting_uses_other_jets_and_keeps_events_together():
         ),
         (lambda m, s: distance_correlation(m, s[1:]), "of the same number"),
         (lambda m, s: distance_correlation(m, s * np.nan), "1000 of 1000 second variables are not finite"),
-        (lambda m, s: distance_correlation(m, s, -m), "must not be negative"),
+        (lambda m, s: distance_correlation(m, s, -m), "add up to -.*, expected more than 0"),
+        (lambda m, s: sculpting(s, m, weight=-m), "weights of 1000 jets add up to -.*, expected more than 0"),
+        (lambda m, s: sculpting(s, m, weight=m * np.nan), "1000 of 1000 weights are not finite"),
+        (lambda m, s: sculpting(s, m, weight=m[1:]), "there are 1000 jets but 999 weights"),
+        (
+            lambda m, s: cut_threshold(s, 0.1, 10, np.where(s > s[np.argsort(s)[-60]], 1.0, 1e-3)),
+            r"leaves 6 of 60\.\d+ background jets above the cut, fewer than the minimum of 10",
+        ),
+        (
+            lambda m, s: ConditionalCdf.fit(s, m, weight=np.where(s > np.quantile(s, 0.95), 1.0, 1e-6)),
+            r"needs 100 background jets per bin, found 50\.\d+ in all",
+        ),
         (lambda m, s: ConditionalCdf.fit(s[:50], m[:50]), "needs 100 background jets per bin, found 50 in all"),
         (lambda m, s: ConditionalCdf.fit(s, -m), "1000 of 1000 masses are negative"),
         (lambda m, s: ConditionalCdf.fit(s, m, m + s, min_jets=5)(s, m), "the pT is missing"),
@@ -251,3 +262,106 @@ def test_what_cannot_be_measured_is_one_sentence(call, message):
     with pytest.raises(MetricError, match=message) as error:
         call(mass, score)
     assert "\n" not in str(error.value)
+
+
+def repeated(times, *columns):
+    return tuple(np.repeat(x, times) for x in columns)
+
+
+def test_unit_weights_are_no_weights():
+    mass, pt, score = background(3000)
+    ones, efficiencies = np.ones(3000), (0.5, 0.1234, 0.01)
+    one, two = (sculpting(score, mass, None, efficiencies, weight=w) for w in (None, 3.0 * ones))
+    for a, b in zip(one.cuts, two.cuts, strict=True):
+        assert (a.threshold, a.efficiency, a.floor) == (b.threshold, b.efficiency, b.floor)
+        assert b.jsd == pytest.approx(a.jsd, rel=1e-12)
+        np.testing.assert_array_equal(3 * a.histogram, b.histogram)
+        np.testing.assert_array_equal(9 * a.squared, b.squared)
+    one, two = (sculpting(score, mass, None, efficiencies, weight=w).rows() for w in (None, ones))
+    assert one == two
+    is_signal = score > 6.5
+    trade = rejection_and_sculpting(mass, is_signal, mass, min_jets=1)
+    assert rejection_and_sculpting(mass, is_signal, mass, min_jets=1, weight=ones) == trade
+    plain, weighted = (ConditionalCdf.fit(score, mass, pt, weight=w) for w in (None, ones))
+    np.testing.assert_array_equal(weighted(score, mass, pt), plain(score, mass, pt))
+    u = cross_fitted(score, mass, ~is_signal)
+    np.testing.assert_array_equal(cross_fitted(score, mass, ~is_signal, weight=ones), u)
+
+
+@pytest.mark.parametrize("reference", ["all", "failed"])
+def test_whole_weights_are_repeated_jets(reference):
+    """But for the floor and least numbers: a jet of weight 3 is known less well than three jets."""
+    mass, pt, score = background(4000)
+    times = np.random.default_rng(3).integers(1, 4, 4000)
+    again = repeated(times, score, mass, pt)
+    measure = MassJsd(30, 0, 200, reference=reference)
+    for efficiency in (0.5, 0.1, 0.0333):
+        (weighted,), (copies,) = (
+            sculpting(s, m, measure, (efficiency,), weight=w).cuts
+            for s, m, w in ((score, mass, times), (again[0], again[1], None))
+        )
+        assert weighted.threshold == copies.threshold
+        assert weighted.efficiency == pytest.approx(copies.efficiency, rel=1e-12)
+        assert weighted.jsd == pytest.approx(copies.jsd, rel=1e-9)
+        np.testing.assert_array_equal(weighted.histogram, copies.histogram)
+        assert (weighted.squared >= copies.squared).all()
+        assert weighted.floor.median > copies.floor.median
+    # bins that are filled so well that their edges do not hang on the least number
+    even = np.exp(np.linspace(3, 5, 4000))
+    first = ConditionalCdf.fit(score, even, mass_bins=5, weight=times)
+    second = ConditionalCdf.fit(again[0], np.repeat(even, times), mass_bins=5)
+    assert first.num_bins == second.num_bins == 5
+    np.testing.assert_allclose(first(score, even), second(score, even), rtol=1e-12)
+    event = np.arange(4000)
+    weighted = cross_fitted(score, even, score < 8, event=event, mass_bins=5, weight=times)
+    copies = cross_fitted(again[0], *repeated(times, even, score < 8), event=np.repeat(event, times), mass_bins=5)
+    np.testing.assert_allclose(np.repeat(weighted, times), copies, rtol=1e-12)
+
+
+def test_weighted_cuts_keep_the_share_of_the_weights():
+    """Jets that were thinned at random and weigh what was thinned give the spectrum before, within errors."""
+    mass, _, score = background(100_000)
+    rng = np.random.default_rng(2)
+    share = np.clip(mass / 150, 0.1, 1.0)
+    kept = rng.random(len(mass)) < share
+    m, s, w = mass[kept], score[kept], 1e-3 / share[kept]
+    full = sculpting(score, mass, efficiencies=(0.1,)).cuts[0]
+    thinned, unweighted = (sculpting(s, m, efficiencies=(0.1,), weight=x).cuts[0] for x in (w, None))
+    assert thinned.efficiency == pytest.approx(0.1, rel=1e-3)
+    assert thinned.threshold == pytest.approx(full.threshold, rel=0.01)
+    assert thinned.jsd == pytest.approx(full.jsd, rel=0.05)
+    assert abs(unweighted.jsd - full.jsd) > 0.15 * full.jsd
+    u = ConditionalCdf.fit(s, m, weight=w)(score, mass)
+    assert np.abs(np.quantile(u, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.02
+
+
+def test_negative_weights_add_up():
+    """Of pairs of jets of weight 1 and -1 at the same place nothing is left."""
+    mass, _, score = background(5000)
+    rng = np.random.default_rng(8)
+    ghost_score, ghost_mass = rng.normal(8, 1, 500), rng.uniform(20, 150, 500)
+    s, m = (np.concatenate([x, y, y]) for x, y in ((score, ghost_score), (mass, ghost_mass)))
+    w = np.concatenate([np.ones(5500), -np.ones(500)])
+    clean, signed = (sculpting(*x, efficiencies=(0.2,)).cuts[0] for x in ((score, mass), (s, m)))
+    assert abs(signed.jsd - clean.jsd) > 1e-3
+    signed = sculpting(s, m, efficiencies=(0.2,), weight=w).cuts[0]
+    assert (signed.threshold, signed.efficiency) == (clean.threshold, clean.efficiency)
+    assert signed.jsd == pytest.approx(clean.jsd, rel=1e-9)
+    assert signed.floor.median > clean.floor.median
+    assert distance_correlation(s, m, w) == pytest.approx(distance_correlation(score, mass), rel=1e-9)
+    plain, weighted = ConditionalCdf.fit(score, mass, mass_bins=1), ConditionalCdf.fit(s, m, mass_bins=1, weight=w)
+    np.testing.assert_allclose(weighted(score, mass), plain(score, mass), atol=0.02)
+    # negative jets a little off: their share of the weights falls now and then, the quantile does not
+    s[-500:] += 0.05
+    weighted = ConditionalCdf.fit(s, m, mass_bins=1, weight=w)
+    assert (np.diff(np.cumsum(w[np.argsort(s)])) < 0).any()
+    u = weighted(np.linspace(-5, 15, 5000), np.full(5000, 50.0))
+    assert (np.diff(u) >= 0).all()
+    assert u.min() > 0
+    assert u.max() < 1
+
+
+def test_a_bin_of_negative_content_is_empty():
+    measure, mass = MassJsd(2, 0, 2), np.array([0.5, 0.5, 1.5, 1.5])
+    passes, weight = np.array([True, False, True, False]), np.array([1.0, 1.0, -1.0, 2.0])
+    assert measure.of_cut(mass, passes, weight) == pytest.approx(jensen_shannon([2, 1], [1, 0]))

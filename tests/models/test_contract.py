@@ -96,6 +96,16 @@ class TestGaussianVAE(AutoencoderContract):
     learning_rate = 3e-2
 
 
+class TestHighLevelVAE(AutoencoderContract):
+    config = MODELS.get("vae").config(features="high-level", scaling="robust")
+    learning_rate = 1e-2
+
+
+class TestScalarAutoencoder(AutoencoderContract):
+    config = MODELS.get("vae").config(features="scalars", scalars=("jet_mass", "tau21"), variational=False, latent=1)
+    learning_rate = 1e-2
+
+
 for _name in MODELS.names():
     globals()[f"Test_{_name}"] = contract_of(_name)
 

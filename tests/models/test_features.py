@@ -23,6 +23,8 @@ GOLDEN_ATLAS = [
     [0.089443, 0.268328, 9.210340, 9.254681, -2.772589, -2.859765, 0.282843],
 ]
 
+FLIPPED = ["aligned-flip", "aligned-p4-flip", "aligned-p4-pt-flip"]
+
 
 def p4_of(jets):
     rows = [[pt * math.cos(phi), pt * math.sin(phi), pt * math.sinh(eta), pt * math.cosh(eta)] for pt, eta, phi in jets]
@@ -89,7 +91,8 @@ def test_a_jet_with_one_or_two_constituents_is_aligned_as_far_as_it_goes():
 
 
 @pytest.mark.parametrize(
-    "features", ["kin", "kinpid", "kinpidplus", "full", "energyflow", "atlas7", "aligned", "aligned-p4"]
+    "features",
+    ["kin", "kinpid", "kinpidplus", "full", "energyflow", "atlas7", "aligned", "aligned-p4", *FLIPPED],
 )
 def test_empty_slots_may_hold_anything(features):
     columns = COLUMNS[features]
@@ -104,7 +107,7 @@ def test_empty_slots_may_hold_anything(features):
         assert out[:, 3:].abs().max() == 0
 
 
-@pytest.mark.parametrize("features", ["kin", "energyflow", "atlas7", "aligned", "aligned-p4-pt"])
+@pytest.mark.parametrize("features", ["kin", "energyflow", "atlas7", "aligned", "aligned-p4-pt", *FLIPPED])
 @pytest.mark.parametrize("jet", [[], GOLDEN[:1], GOLDEN[:2], [(50.0, 0.2, 0.1)] * 4, [(1e-3, 12.0, 0.0)]])
 def test_odd_jets_stay_finite(features, jet):
     out = Preprocessing(features, ("features", "mask"), 4)(batch_of(jet, GOLDEN))
@@ -141,6 +144,26 @@ def test_statistics_standardise_the_weighted_training_jets():
     torch.testing.assert_close((w * x**2).sum(0) / w.sum(), torch.ones(15, dtype=torch.float64), atol=1e-4, rtol=0)
 
 
+def test_robust_scaling_of_jet_variables_ignores_tails_and_weights():
+    rng = np.random.default_rng(2)
+    table = torch.tensor(rng.normal(5.0, 3.0, (4000, 2)), dtype=torch.float32)
+    table[::10] += 1e6
+    names = ("mass", "eta")
+
+    def part(rows):
+        scalars = {name: table[rows, i] for i, name in enumerate(names)}
+        return Batch({}, scalars, {}, torch.rand(len(table[rows])), torch.arange(len(table[rows])))
+
+    prep = Preprocessing("scalars", ("jet_features", "rows"), 1, scalars=names, jet_scaling="robust")
+    prep.fit([part(slice(0, 700)), part(slice(700, 4000))])
+    found = prep(part(slice(0, 4000)))
+    low, median, high = torch.quantile(found["jet_features"], torch.tensor([0.25, 0.5, 0.75]), dim=0)
+    torch.testing.assert_close(median, torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(high - low, torch.ones(2), atol=1e-4, rtol=0)
+    assert prep.std.max() < 10
+    assert torch.equal(found["rows"], torch.arange(4000))
+
+
 def test_wrong_sets_are_refused():
     with pytest.raises(ValueError, match=r"expected one of the feature sets kin, .* found 'kim'"):
         Preprocessing("kim", ("features",), 5)
@@ -157,7 +180,47 @@ def test_padded_inputs_compile_without_graph_breaks():
     torch.testing.assert_close(compiled(p4, mask)["features"], prep.from_padded(p4, mask)["features"])
 
 
-@pytest.mark.parametrize("features", ["aligned-p4", "aligned-p4-pt"])
+def of_toys(features, mirrors=(1.0, 1.0), num_slots=12):
+    """Features in float64 of toy jets, mirrored in eta and in phi, and their filled slots."""
+    p4, mask, _ = toy_four_vectors(200, num_slots, seed=4)
+    source = torch.Generator().manual_seed(5)
+    masses = torch.rand(p4.shape[:2], generator=source, dtype=torch.float64)
+    p4 = p4.double()
+    p4[..., 3] = torch.where(mask, (p4[..., :3].square().sum(dim=-1) + masses**2).sqrt(), 0.0)
+    p4[..., 2] *= mirrors[0]
+    p4[..., 1] *= mirrors[1]
+    return Preprocessing(features, ("features", "mask"), num_slots).from_padded(p4, mask)["features"], mask
+
+
+@pytest.mark.parametrize("features", FLIPPED)
+@pytest.mark.parametrize("mirrors", [(-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)])
+def test_mirror_images_are_equal_after_the_flip(features, mirrors):
+    plain, mask = of_toys(features)
+    assert mask.sum(dim=1).min() == 1
+    torch.testing.assert_close(of_toys(features, mirrors)[0], plain, rtol=0, atol=1e-9)
+    if features != "aligned-flip":  # whose other form flips by the third constituent
+        unflipped = features.removesuffix("-flip")
+        differs = (of_toys(unflipped, mirrors)[0] - of_toys(unflipped)[0]).abs().amax(dim=(1, 2)) > 1e-6
+        assert (differs.float().mean() > 0.8) == (mirrors[0] != mirrors[1])
+
+
+@pytest.mark.parametrize("features", FLIPPED)
+def test_the_flip_mirrors_whole_jets_and_nothing_else(features):
+    (flipped, mask), (plain, _) = of_toys(features), of_toys(features.removesuffix("-flip"))
+    column = 1 if features == "aligned-flip" else 3
+    others = [i for i in range(flipped.shape[2]) if i != column]
+    assert torch.equal(flipped[..., others], plain[..., others])
+    sign = torch.where((flipped[..., column] == plain[..., column]).all(dim=1), 1.0, -1.0)
+    assert torch.equal(flipped[..., column], sign[:, None] * plain[..., column])
+    assert 20 < (sign < 0).sum() < 180
+    assert (flipped[~mask] == 0).all()
+    # energies are in the first column, momentum fractions for aligned-flip, whose first two are on the axis
+    skipped = 2 if features == "aligned-flip" else 0
+    side = (flipped[:, skipped:, 0] * flipped[:, skipped:, column].sign()).sum(dim=1)
+    assert (side >= 0).all()
+
+
+@pytest.mark.parametrize("features", ["aligned-p4", "aligned-p4-pt", "aligned-p4-flip"])
 def test_aligned_momenta_are_scaled_slot_by_slot_without_padding(features):
     preprocessing = Preprocessing(features, ("features", "mask"), 8)
     p4, mask, _ = toy_four_vectors(400, 8, seed=3, min_constituents=2)

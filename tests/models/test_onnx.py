@@ -119,9 +119,17 @@ def test_inputs_from_the_host_are_refused(name):
         exported(name)
 
 
-@pytest.mark.parametrize("settings", [{"features": "full", "jet_axis": "stored"}, {"features": "atlas7"}], ids=str)
-def test_other_inputs(settings):
-    graph, session, _ = exported("pfn", **settings)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("pfn", {"features": "full", "jet_axis": "stored"}),
+        ("pfn", {"features": "atlas7"}),
+        ("vae", {"features": "high-level"}),
+    ],
+    ids=str,
+)
+def test_other_inputs(name, settings):
+    graph, session, _ = exported(name, **settings)
     compare(graph, session, [inputs(graph, 32, SLOTS), inputs(graph, 2, 5)], 1e-5)
 
 

@@ -1,5 +1,6 @@
 """Auto-encoders: published sizes, scores with closed forms, noise that follows from rows, collapse and overfitting."""
 
+import itertools
 import math
 
 import numpy as np
@@ -26,6 +27,26 @@ def test_published_sizes():
     assert number_of_parameters(encoder="lstm", decoder="lstm") == 27_196
     # without the second head of 64 x 10 weights and 10 biases
     assert number_of_parameters(variational=False) == 125_796 - 650
+
+
+def test_sizes_on_variables_of_the_jet():
+    """As of one constituent with so many features; constituents do not count."""
+    sizes = (15, 256, 128, 64)
+    encoder = sum((a + 1) * b for a, b in itertools.pairwise(sizes))
+    decoder = sum((a + 1) * b for a, b in itertools.pairwise((10, *sizes[:0:-1], 15)))
+    for num_constituents in (20, 50):
+        network = VAE(VAEConfig(features="high-level", num_constituents=num_constituents), 15)
+        assert sum(p.numel() for p in network.parameters()) == encoder + 2 * (64 + 1) * 10 + decoder == 92_451
+
+
+def test_variables_of_the_jet_are_one_full_slot():
+    config = VAEConfig(features="scalars", scalars=("mass", "tau21", "eta"), widths=(16, 8), latent=2)
+    network, x = VAE(config, 3).eval(), torch.randn(9, 3)
+    outputs = network(jet_features=x)
+    assert torch.equal(outputs.target, x[:, None])
+    assert outputs.mask.shape == (9, 1)
+    assert outputs.mask.all()
+    torch.testing.assert_close(outputs.error, (outputs.output[:, 0] - x).square().mean(dim=1))
 
 
 def jets(num_jets=100, slots=20, seed=0, **config):
@@ -164,6 +185,19 @@ def test_evidence_of_a_linear_gaussian_model_is_found():
         ({"encoder": "transformer", "num_heads": 3}, "num_heads=3 does not divide set_width=64"),
         ({"posterior_samples": 2, "reconstruction": "chamfer"}, "posterior_samples: expected 0"),
         ({"posterior_samples": 2, "variational": False}, "posterior_samples: expected 0"),
+        ({"features": "high-level", "encoder": "lstm"}, "encoder: lstm needs constituents, found features: high-level"),
+        ({"features": "high-level", "encoder": "deep-set"}, "encoder: deep-set needs constituents"),
+        ({"features": "high-level", "encoder": "transformer"}, "encoder: transformer needs constituents"),
+        ({"features": "high-level", "decoder": "lstm"}, "decoder: lstm needs constituents"),
+        ({"features": "high-level", "reconstruction": "emd"}, "reconstruction: emd needs constituents"),
+        (
+            {"features": "scalars", "scalars": ["mass"], "reconstruction": "chamfer"},
+            "reconstruction: chamfer needs constituents, found features: scalars",
+        ),
+        ({"features": "scalars"}, r"scalars: expected one or more names beside features: scalars, found \[\]"),
+        ({"scalars": ["mass"]}, r"scalars: expected none beside features: aligned-p4, found \['mass'\]"),
+        ({"features": "scalars", "scalars": ["m", "m"]}, "expected each scalar once, found 'm' again"),
+        ({"scaling": "robust"}, "scaling: expected standard beside features: aligned-p4, which has its own"),
     ],
 )
 def test_impossible_configurations(config, message):

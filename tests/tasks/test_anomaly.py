@@ -13,7 +13,7 @@ from jetsweep.errors import DataError, JetsweepError
 from jetsweep.experiment import load_experiment
 from jetsweep.losses import distance_correlation, kl_per_jet
 from jetsweep.losses.reconstruction import reconstruction_error
-from jetsweep.metrics import MassJsd
+from jetsweep.metrics import MassJsd, cross_fitted, roc_curve
 from jetsweep.metrics import distance_correlation as exact_correlation
 from jetsweep.models.vae import Reconstruction
 from jetsweep.search.space import grid_points
@@ -167,8 +167,8 @@ def test_reported_signals_are_no_objectives():
     assert not any("top" in name or name.startswith("reported") for name in names)
 
 
-def scored(num_background=4000, num_signal=1000, seed=0, **config):
-    """A task with jets whose loss grows with the mass, and its evaluator."""
+def scored(num_background=4000, num_signal=1000, seed=0, weight=None, times=None, **config):
+    """A task with jets whose loss grows with the mass, and its evaluator; jets weigh `weight` or come `times` times."""
     rng = np.random.default_rng(seed)
     label = np.repeat([0, 1, 2], [num_background, num_signal, num_signal])
     mass = np.where(label == 0, rng.exponential(40, len(label)) + 20, rng.normal(80 + 90 * (label == 2), 8))
@@ -177,12 +177,14 @@ def scored(num_background=4000, num_signal=1000, seed=0, **config):
     evaluator = task.evaluator()
     latents = torch.from_numpy(rng.normal(size=(2, len(label), 3))).float() * torch.tensor([1.0, 0.3, 0.0])
     order = rng.permutation(len(label))
+    order = order if times is None else np.repeat(order, times[order])
     for part in np.array_split(order, 7):
         rows = torch.from_numpy(part)
         slots = torch.zeros(len(part), 1, 1)
         outputs = Reconstruction(error[rows], slots, slots, slots[..., 0] == 0, *latents[:, rows])
         scalars = {"jet_mass": torch.from_numpy(mass[part]).float(), "jet_pt": torch.full((len(part),), 600.0)}
-        evaluator.update(outputs, Batch({}, scalars, {"label": torch.from_numpy(label[part])}, None, rows))
+        weight_B = None if weight is None else torch.from_numpy(weight[part]).float()
+        evaluator.update(outputs, Batch({}, scalars, {"label": torch.from_numpy(label[part])}, weight_B, rows))
     return task, evaluator, label, mass, error.numpy()
 
 
@@ -200,6 +202,68 @@ def test_figures_of_merit_agree_with_plain_arrays():
     assert values["mass_jsd_at_0.1"] == pytest.approx(MassJsd(30, 0, 300).of_cut(m, passes))
     assert values["mass_correlation"] == pytest.approx(exact_correlation(score, m), rel=1e-5)
     assert values["active_latents"] == 2
+
+
+IN_THE_LOSS = {"loss", "penalised_loss", "reconstruction", "kl"}
+"""Means of weight times value, as the loss has them."""
+
+
+def test_weights_of_jets_enter_every_metric():
+    config = {"select_on": ["w", "top"], "background_efficiencies": [0.3, 0.0777]}
+    plain = scored(**config)[1].compute(lambda x: x)
+    assert scored(**config, weight=np.ones(6000))[1].compute(lambda x: x) == plain
+    times = np.random.default_rng(1).integers(1, 4, 6000)
+    weight = times.astype(float)
+    weighted = scored(**config, weight=weight)[1].compute(lambda x: x)
+    copies = scored(**config, times=times)[1].compute(lambda x: x)
+    thrice = scored(**config, weight=3 * weight)[1].compute(lambda x: x)
+    for name in set(plain) - IN_THE_LOSS:
+        assert thrice[name] == pytest.approx(weighted[name], rel=1e-6), name
+        # what the largest SIC must leave is an effective number, which is not that of copies
+        assert weighted[name] == pytest.approx(copies[name], rel=0.02 if "sic" in name else 1e-6), name
+    assert sum(abs(weighted[name] / plain[name] - 1) > 1e-3 for name in set(plain) - IN_THE_LOSS) >= 6
+    for name in ("loss", "reconstruction", "kl"):
+        assert thrice[name] == pytest.approx(3 * weighted[name], rel=1e-6)
+    ignored = scored(**config, weight=weight, use_weights=False)[1].compute(lambda x: x)
+    assert ignored == plain
+
+
+def test_weights_enter_the_conditional_cdf():
+    config = {"select_on": ["w", "top"], "main_score": "loss_cdf"}
+    weight = np.random.default_rng(1).uniform(0.1, 3.0, 6000)
+    plain, ones, weighted = (scored(**config, weight=w)[1] for w in (None, np.ones(6000), weight))
+    assert plain.compute(lambda x: x) == ones.compute(lambda x: x)
+    weighted.compute(lambda x: x)
+    arrays = weighted.arrays()
+    score, mass, label = (arrays[name] for name in ("score_loss", "mass", "label"))
+    expected = cross_fitted(score, mass, label == 0, weight=weight.astype(np.float32))
+    np.testing.assert_array_equal(arrays["score_loss_cdf"], expected)
+    assert np.abs(expected - plain.arrays()["score_loss_cdf"]).max() > 0.01
+
+
+def test_weights_enter_the_figures_as_they_do_the_metrics():
+    weight = np.random.default_rng(1).uniform(0.1, 3.0, 6000)
+    task, evaluator, *_ = scored(select_on=["top"], weight=weight)
+    values, jets = evaluator.compute(lambda x: x), task.jets(evaluator.arrays())
+    assert jets.roc("top").area == values["auc_top"]
+    assert jets.matrix().of_score("loss")["top"] == values["auc_top"]
+    assert jets.sculpting(efficiencies=(0.1,), measure=task.config.mass_jsd.measure()).cuts[0].jsd == pytest.approx(
+        values["mass_jsd_at_0.1"], rel=1e-12
+    )
+    assert {"scores", "mass", "mass-jsd", "sic", "jsd-rejection", "latent-kl"} <= set(task.figures(evaluator.arrays()))
+
+
+def test_negative_weights_are_added_as_tagging_adds_them():
+    sign = np.where(np.random.default_rng(2).random(6000) < 0.1, -1.0, 1.0)
+    _, evaluator, label, _, error = scored(select_on=["top"], weight=sign)
+    values = evaluator.compute(lambda x: x)
+    used = label != 1
+    assert values["auc_top"] == roc_curve(error[used], label[used] == 2, sign[used]).area
+    assert all(np.isfinite(value) for value in values.values())
+    with pytest.raises(DataError, match=r"task.disco: the correlation needs weights of 0 and above, \d+ of 4000"):
+        scored(weight=sign, disco={})[1].compute(lambda x: x)
+    with pytest.raises(DataError, match=r"weights of 4000 jets of 'qcd' add up to -4000, expected more than 0"):
+        scored(weight=-np.ones(6000))[1].compute(lambda x: x)
 
 
 def test_quantiles_among_equal_masses_do_not_sculpt():
@@ -364,6 +428,34 @@ def test_a_checkpoint_scores_unseen_jets_without_the_training_data(data_root, tm
     written = np.load(tmp_path / "evaluation" / "test.npz")
     order = np.argsort(torch.cat([batch.rows for batch in batches]).numpy())
     np.testing.assert_allclose(scores.numpy()[order], written["score_loss"], rtol=1e-5)
+
+
+HIGH_LEVEL = {"features": "high-level"}
+SCALARS = {"features": "scalars", "scalars": ["jet_mass", "tau2_wta", "split12"], "scaling": "robust"}
+
+
+@pytest.mark.parametrize("model", [HIGH_LEVEL, SCALARS], ids=["high-level", "scalars"])
+def test_variables_of_the_jet_are_learned(model, data_root, tmp_path):
+    """With every term of the loss; tops stand out, and scaling knows the background alone."""
+    task = {"select_on": ["top"], "kl": {"beta": 1e-3}, "disco": {"weight": 0.1}, "exposure": EXPOSURE}
+    spec = make_spec(task, {"widths": [32, 16], "noise": 0.1, **model}, epochs=8, batch_size=100)
+    result = train(spec, tmp_path, data_root)
+    first, *_, last = read_history(tmp_path / "history.jsonl")
+    assert last["train/reconstruction"] < 0.7 * first["train/reconstruction"]
+    assert all(np.isfinite(last[f"train/{name}"]) for name in ("kl", "disco", "exposure"))
+    assert result.test["test/auc_top"] > 0.8
+    preprocessing = load_checkpoint(tmp_path / "checkpoints" / "best").model.preprocessing
+    dataset = prepare(spec.data, data_root)
+    names = preprocessing.scalar_columns
+    batches = list(dataset.loader("train", 500, scalars=names, drop_last=False).batches(0))
+    is_qcd = torch.cat([batch.targets["label"] for batch in batches]) == dataset.classes.index("qcd")
+    raw = torch.stack([torch.cat([batch.scalars[name] for batch in batches]) for name in names], dim=-1)
+    qcd, everything = (x / preprocessing.divisors for x in (raw[is_qcd], raw))
+    centre = torch.median if model is SCALARS else torch.mean
+    of_qcd, of_all = (centre(x, dim=0) for x in (qcd, everything))
+    of_qcd, of_all = (x.values if model is SCALARS else x for x in (of_qcd, of_all))
+    torch.testing.assert_close(preprocessing.mean, of_qcd, rtol=2e-2, atol=1e-3)
+    assert ((of_all - of_qcd).abs() / preprocessing.std).max() > 0.3
 
 
 def test_a_scan_of_contaminations_is_a_grid(tmp_path):
