@@ -59,6 +59,11 @@ class TaskConfig(BaseModel):
                 f"model: task {self.name} expects an architecture that returns {self.outputs}, found {model.name}, "
                 f"which returns {model.outputs}"
             )
+        if spec.training.ensemble_epochs > 1 and self.outputs != "logits":
+            raise ValueError(
+                f"training.ensemble_epochs: expected 1 beside task {self.name}, since a {self.outputs} has no mean as "
+                f"probabilities have; found {spec.training.ensemble_epochs}"
+            )
         found = getattr(model, "track_heads", False)
         if self.uses_track_heads and not found:
             raise ValueError(
