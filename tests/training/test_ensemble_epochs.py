@@ -83,7 +83,7 @@ def test_which_epochs_are_kept(make_spec, mode):
     monitor = {"metric": "val/auc", "mode": mode, "min_delta": 0.5}
     config = make_spec(ensemble_epochs=2, monitor=monitor).training
     best, progress, kept = BestEpochs(config, is_first=True), Progress(), []
-    for epoch, value in enumerate([float("nan"), 0.3, 0.1, 0.2, 0.1, 0.0], start=1):
+    for epoch, value in enumerate([float("nan"), 0.3, 0.1, 0.2, 0.2, 0.0], start=1):
         row = {"epoch": epoch, "val/auc": value if mode == "min" else -value}
         assert best.take(row, best.improved(row, progress), lambda: {"w": torch.zeros(1)}) == (epoch != 5)
         kept.append([member.row["epoch"] for member in best.members])
@@ -164,26 +164,27 @@ def assert_same_checkpoints(one, two):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(data_root, tmp_path_factory):
+def whole(make_spec, data_root, tmp_path_factory):
+    """A spec, and the folder of a trial that nothing interrupted."""
+    spec = make_spec(DROPOUT, epochs=5, ensemble_epochs=2, ema_decay=0.5, checkpoint_every_steps=2, **UNSTEADY)
     folder = tmp_path_factory.mktemp("whole")
-    return folder
+    train(spec, folder, data_root)
+    return spec, folder
 
 
-@pytest.mark.parametrize("interrupted_at", [3, 7, 10, 18])
-def test_resumed_members_are_bitwise_those_of_the_uninterrupted_run(make_spec, data_root, tmp_path, interrupted_at):
-    spec = make_spec(DROPOUT, epochs=5, ensemble_epochs=2, ema_decay=0.5, **UNSTEADY)
-    train(spec, tmp_path / "whole", data_root)
+@pytest.mark.parametrize("interrupted_at", [7, 10, 18])
+def test_resumed_members_are_bitwise_those_of_the_uninterrupted_run(whole, data_root, tmp_path, interrupted_at):
+    spec, uninterrupted = whole
     calls = iter(range(1000))
-    stopped = train(spec, tmp_path / "parts", data_root, stop_requested=lambda: next(calls) == interrupted_at)
+    stopped = train(spec, tmp_path, data_root, stop_requested=lambda: next(calls) == interrupted_at)
     assert stopped.stopped_because == "asked"
-    train(spec, tmp_path / "parts", data_root)
-    assert_same_checkpoints(tmp_path / "whole", tmp_path / "parts")
+    train(spec, tmp_path, data_root)
+    assert_same_checkpoints(uninterrupted, tmp_path)
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3, 4, 5])
-def test_a_kill_between_best_and_last(make_spec, data_root, tmp_path, monkeypatch, epoch):
-    spec = make_spec(DROPOUT, epochs=5, ensemble_epochs=2, checkpoint_every_steps=2, **UNSTEADY)
-    train(spec, tmp_path / "whole", data_root)
+@pytest.mark.parametrize("epoch", [1, 2, 3, 5])
+def test_a_kill_between_best_and_last(whole, data_root, tmp_path, monkeypatch, epoch):
+    spec, uninterrupted = whole
     save_last = TrainingLoop._save_last
 
     def killed(loop):
@@ -193,11 +194,11 @@ def test_a_kill_between_best_and_last(make_spec, data_root, tmp_path, monkeypatc
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(TrainingLoop, "_save_last", killed)
-        train(spec, tmp_path / "parts", data_root)
-    folder = tmp_path / "parts/checkpoints/best"
-    folder.rename(folder.with_name("best.old"))  # the kill was in the middle of replacing it
-    train(spec, tmp_path / "parts", data_root)
-    assert_same_checkpoints(tmp_path / "whole", tmp_path / "parts")
+        train(spec, tmp_path, data_root)
+    folder = tmp_path / "checkpoints/best"
+    folder.rename(folder.with_name("best.old"))  # as a kill in the middle of replacing it leaves it
+    train(spec, tmp_path, data_root)
+    assert_same_checkpoints(uninterrupted, tmp_path)
 
 
 def test_out_of_memory_in_the_middle(make_spec, data_root, tmp_path, monkeypatch):
@@ -215,21 +216,21 @@ def test_out_of_memory_in_the_middle(make_spec, data_root, tmp_path, monkeypatch
 
 
 def test_what_a_trial_takes_from_another_leaves_its_own_members(make_spec, data_root, tmp_path):
-    def spec(seed, epochs):
-        return make_spec(seed=seed, epochs=epochs, ensemble_epochs=2, snapshot_every=1)
+    def spec(lr):
+        return make_spec(epochs=4, ensemble_epochs=3, snapshot_every=1, optimizer={"name": "adam", "lr": lr})
 
     donor, mine = tmp_path / "donor", tmp_path / "mine"
-    train(spec(3, 4), donor, data_root)
-    train(spec(3, 4), mine, data_root, lambda row, _: row["epoch"] == 2)
-    before = read_weights(mine / "checkpoints/best")[0]
-    take(mine, Exploit(2, 1, str(snapshot_path(donor, 2))), spec(3, 4))
-    train(spec(3, 4), mine, data_root)
-    assert kept_epochs(mine) == [row["epoch"] for row in best_rows(mine, 2)]
-    own = [row for row in kept_epochs(mine) if row <= 2]
+    train(spec(1e-2), donor, data_root)
+    train(spec(1e-3), mine, data_root, lambda row, _: row["epoch"] == 2)
+    before = dict(zip(kept_epochs(mine), split_weights(read_weights(mine / "checkpoints/best")[0]), strict=True))
+    take(mine, Exploit(2, 1, str(snapshot_path(donor, 2))), spec(5e-3))
+    train(spec(5e-3), mine, data_root)
+    after = dict(zip(kept_epochs(mine), split_weights(read_weights(mine / "checkpoints/best")[0]), strict=True))
+    assert list(after) == [row["epoch"] for row in best_rows(mine, 3)]
+    own = [epoch for epoch in after if epoch <= 2]
+    assert own  # three of four
     for epoch in own:
-        member = split_weights(before)[[1, 2].index(epoch)]
-        assert member
-    assert load_checkpoint(mine).spec == spec(3, 4)
+        assert all(torch.equal(before[epoch][name], value) for name, value in after[epoch].items())
 
 
 def _rank(rank, spec, workdir, data_root, rendezvous):
