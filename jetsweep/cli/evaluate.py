@@ -22,7 +22,7 @@ Models = Annotated[
     list[Path],
     typer.Argument(
         metavar="MODEL...",
-        help="Checkpoint folder, trial folder, or a sweep's folder, whose best trial is taken; several with --ensemble.",
+        help="Checkpoint folder, trial folder, or a sweep's folder, whose best trial counts; several with --ensemble.",
     ),
 ]
 Ensemble = Annotated[

@@ -23,7 +23,7 @@ def predict(
     device: Device = None,
     batch_size: BatchSize = None,
 ) -> None:
-    """Write split, row, label, jet scalars and the model's (or several models' combined) scores of every jet of INPUT."""
+    """Write split, row, label, jet scalars and the scores of a model, or of several as one, of every jet of INPUT."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 

@@ -217,7 +217,7 @@ class TrainingConfig(_Settings):
     monitor: MonitorConfig = Field(MonitorConfig(), description="Which epoch is best; early stopping.")
     ensemble_epochs: PositiveInt = Field(
         1,
-        description="Best epochs, by monitor, whose mean probability is the trained model's; all while there are fewer.",
+        description="Best epochs, by monitor, whose mean probability is the trained model's; all if there are fewer.",
     )
     snapshot_every: PositiveInt | None = Field(
         None, description="Keep the checkpoint of every so many epochs, as population-based training needs them."

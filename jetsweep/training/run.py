@@ -64,7 +64,7 @@ class TrainResult:
     epoch : int
         Completed epochs.
     best : dict
-        Metrics of the best epoch, with ``epoch``, as reported: of that epoch alone, also where it is one of an ensemble.
+        Metrics of the best epoch, with ``epoch``, as reported: of it alone, also where it is one of an ensemble.
     test : dict
         ``test/<metric>`` of the best checkpoint, with several ``ensemble_epochs`` of their ensemble; empty without a
         test split or when stopped by "asked" or "diverged".

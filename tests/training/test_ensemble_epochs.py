@@ -51,9 +51,7 @@ def test_mean_of_probabilities_as_logits():
 def test_track_heads_are_averaged_too():
     torch.manual_seed(0)
     mask = torch.ones(2, 3, dtype=torch.bool)
-    outputs = [
-        TrackOutputs(torch.randn(2, 4), mask, torch.randn(2, 3, 8), torch.randn(2, 3, 3)) for _ in range(3)
-    ]
+    outputs = [TrackOutputs(torch.randn(2, 4), mask, torch.randn(2, 3, 8), torch.randn(2, 3, 3)) for _ in range(3)]
     members = [torch.nn.Module() for _ in outputs]
     for member, output in zip(members, outputs):
         member.forward = lambda output=output: output
@@ -121,8 +119,10 @@ def test_the_trained_model_is_the_mean_of_its_best_epochs(make_spec, data_root, 
     with np.load(tmp_path / "evaluation/test.npz") as stored:
         np.testing.assert_array_equal(stored["probability"], arrays["probability"])
     number = sum(p.numel() for p in loaded.model.network.parameters())
-    assert result.parameters == number == 3 * sum(
-        p.numel() for p in load_checkpoint(tmp_path / "checkpoints/last").model.network.parameters()
+    assert (
+        result.parameters
+        == number
+        == 3 * sum(p.numel() for p in load_checkpoint(tmp_path / "checkpoints/last").model.network.parameters())
     )
 
 
@@ -192,9 +192,10 @@ def test_a_kill_between_best_and_last(whole, data_root, tmp_path, monkeypatch, e
             raise Killed
         save_last(loop)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "_save_last", killed)
-        train(spec, tmp_path, data_root)
+        with pytest.raises(Killed):
+            train(spec, tmp_path, data_root)
     folder = tmp_path / "checkpoints/best"
     folder.rename(folder.with_name("best.old"))  # as a kill in the middle of replacing it leaves it
     train(spec, tmp_path, data_root)
