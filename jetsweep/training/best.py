@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,10 +126,11 @@ class BestEpochs:
         if not best.exists():
             return
         rows = read_state(best).get(MEMBERS, ())  # checkpoints of before there were ensembles have none
-        weights = [{} for _ in rows] if self.number == 1 or not self.is_first else split_weights(read_weights(best)[0])
-        members = [Member(row, kept) for row, kept in zip(rows, weights, strict=True)] if rows else []
-        kept = [member for member in members if int(member.row["epoch"]) <= completed_epochs]
-        self.members = sorted(kept, key=self._order)[: self.number]
+        weights: Sequence[Mapping[str, Tensor]] = [{}] * len(rows)
+        if rows and self.number > 1 and self.is_first:
+            weights = split_weights(read_weights(best)[0])
+        members = [Member(row, of_row) for row, of_row in zip(rows, weights, strict=True)]
+        self.members = [member for member in members if int(member.row["epoch"]) <= completed_epochs]
 
     def _loss(self, row: Metrics) -> float:
         """The metric, the smaller the better."""

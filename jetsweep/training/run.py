@@ -265,15 +265,15 @@ def _continued(spec: TrialSpec, last: Path) -> TrialSpec:
     Raises
     ------
     JetsweepError
-        If the checkpoint belongs to a trial with other data or another network.
+        If the checkpoint belongs to a trial with other data or another network, or an ensemble of other size.
     """
     if not recover(last):
         return spec
     left = read_spec(last)
     before, now = left.model_dump(mode="json"), spec.model_dump(mode="json")
     for tree in (before, now):
-        tree["training.init_from"] = tree["training"]["init_from"]
-    for part in ("seed", "data", "task", "model", "training.init_from"):
+        tree.update({f"training.{key}": tree["training"][key] for key in ("init_from", "ensemble_epochs")})
+    for part in ("seed", "data", "task", "model", "training.init_from", "training.ensemble_epochs"):
         if before[part] != now[part]:
             raise JetsweepError(
                 f"{last}: cannot continue, its {part} is {json.dumps(before[part])}, the experiment's is "

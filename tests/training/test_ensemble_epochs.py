@@ -132,6 +132,8 @@ def test_fewer_epochs_than_asked_for(make_spec, data_root, tmp_path):
     assert not isinstance(load_checkpoint(tmp_path).model.network, Ensemble)
     assert train(make_spec(epochs=2, ensemble_epochs=10), tmp_path, data_root).parameters == 2 * result.parameters
     assert sorted(kept_epochs(tmp_path)) == [1, 2]
+    with pytest.raises(JetsweepError, match=r"its training.ensemble_epochs is 10, the experiment's is 2"):
+        train(make_spec(epochs=3, ensemble_epochs=2), tmp_path, data_root)
 
 
 def test_an_export_is_the_ensemble(make_spec, data_root, tmp_path):
