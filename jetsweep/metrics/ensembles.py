@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from jetsweep.errors import MetricError
 
-HOWS = {"mean": np.mean, "median": np.median, "std": np.std}
+HOWS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median, "std": np.std}
 """Ways to combine; the standard deviation is that of the members (over M, not M - 1): how much they disagree."""
 
 

@@ -12,9 +12,9 @@ from jetsweep.cli.main import main
 from jetsweep.data import make_dataset
 from jetsweep.data.dataset import open_dataset
 from jetsweep.metrics.ensembles import standardise
-from jetsweep.tasks import build_task
 from jetsweep.training import TrialSpec, load_checkpoint
 from jetsweep.training.checkpoint import model_of, save_checkpoint
+from jetsweep.training.ensembles import evaluate_ensemble
 from jetsweep.training.inference import evaluate_model
 
 SOURCE = {"name": "toy", "jets": 3000, "seed": 1}
@@ -73,45 +73,58 @@ def arrays_of(folder, name):
     return evaluate_model(load_checkpoint(folder / name), open_dataset(str(folder / "data")), device=CPU)[1]
 
 
+def combined(folder, names, how):
+    members = {name: load_checkpoint(folder / name) for name in names}
+    return evaluate_ensemble(members, open_dataset(str(folder / "data")), how, device=CPU)
+
+
 @pytest.mark.parametrize("how", ["mean", "median"])
-def test_taggers(models, place, call, how):
+def test_taggers(models, how):
     names = ["tagger-0", "tagger-1", "tagger-2"]  # another architecture with one output, and fewer constituents
-    shown = call("evaluate", *(models / name for name in names), "--ensemble", how, "--device", "cpu", "-o", "out")
+    metrics, found, task = combined(models, names, how)
     members = [arrays_of(models, name) for name in names]
     expected = getattr(np, how)([arrays["probability"] for arrays in members], axis=0)
-    with np.load(place / "out/test.npz") as found:
-        np.testing.assert_allclose(found["probability"], expected, rtol=1e-5)
-        np.testing.assert_array_equal(found["label"], members[0]["label"])
-        label = found["label"]
-    written = json.loads((place / "out/metrics.json").read_text())
-    metrics = written["metrics"]
-    assert metrics["test/loss"] == pytest.approx(-np.log(expected[np.arange(len(label)), label]).mean(), rel=1e-5)
-    assert metrics["test/accuracy"] == np.mean(expected.argmax(1) == label)
-    task = build_task(load_checkpoint(models / names[0]).spec.task, ("qcd", "top"))
+    np.testing.assert_allclose(found["probability"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(found["label"], members[0]["label"])
+    p_true = expected[np.arange(len(expected)), found["label"]]
+    assert metrics["test/loss"] == pytest.approx(-np.log(p_true).mean(), rel=1e-5)
+    assert metrics["test/accuracy"] == np.mean(expected.argmax(1) == found["label"])
     assert set(metrics) == {f"test/{name}" for name in task.metric_names()}
-    assert written["ensemble"] == how
-    assert written["checkpoint"] == ", ".join(str(models / name) for name in names)
-    assert shown.startswith(f"{how} of 3 models (pfn, efn) on test (")
-    assert (place / "out/roc.png").exists()
 
 
 @pytest.mark.parametrize("how", ["mean", "median", "std"])
-def test_anomaly_scores(models, place, call, how):
+def test_anomaly_scores(models, how):
     names = ["vae-0", "vae-1", "vae-2"]
-    call("evaluate", *(models / name for name in names), "--ensemble", how, "--device", "cpu", "-o", "out")
+    metrics, found, _ = combined(models, names, how)
     members = [arrays_of(models, name) for name in names]
     background = members[0]["label"] == 0
-    with np.load(place / "out/test.npz") as found:
-        for score in ("score_loss", "score_reconstruction"):
-            scaled = [standardise(arrays[score], background) for arrays in members]
-            np.testing.assert_allclose(found[score], getattr(np, how)(scaled, axis=0), rtol=1e-6, atol=1e-9)
-        assert "score_kl" not in found  # the first one has none
-        signal, rest = found["score_loss"][~background], found["score_loss"][background]
-    metrics = json.loads((place / "out/metrics.json").read_text())["metrics"]
+    for score in ("score_loss", "score_reconstruction"):
+        scaled = [standardise(arrays[score], background) for arrays in members]
+        np.testing.assert_allclose(found[score], getattr(np, how)(scaled, axis=0), rtol=1e-6, atol=1e-9)
+    assert "score_kl" not in found  # the first one has none
+    signal, rest = found["score_loss"][~background], found["score_loss"][background]
     area = np.mean(signal[:, None] > rest) + 0.5 * np.mean(signal[:, None] == rest)
     assert metrics["test/reported_auc_top"] == pytest.approx(area, rel=1e-9)
     assert "test/mass_jsd_at_0.1" in metrics
     assert "test/loss" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("names", "how", "networks", "figure"),
+    [(["tagger-0", "tagger-2"], "mean", "pfn, efn", "roc"), (["vae-0", "vae-1"], "std", "vae", "mass")],
+)
+def test_evaluate_writes_it(models, place, call, names, how, networks, figure):
+    shown = call("evaluate", *(models / name for name in names), "--ensemble", how, "--device", "cpu", "-o", "out")
+    metrics, arrays, _ = combined(models, names, how)
+    written = json.loads((place / "out/metrics.json").read_text())
+    assert written["metrics"] == {name: x if np.isfinite(x) else None for name, x in metrics.items()}
+    assert written["ensemble"] == how
+    assert written["checkpoint"] == ", ".join(str(models / name) for name in names)
+    with np.load(place / "out/test.npz") as found:
+        assert set(found.files) == set(arrays)
+        assert all(np.array_equal(found[name], x) for name, x in arrays.items())
+    assert shown.startswith(f"{how} of 2 models ({networks}) on test (")
+    assert list((place / "out").glob(f"*{figure}*.png"))
 
 
 def test_predictions_of_taggers(models, place, call):
