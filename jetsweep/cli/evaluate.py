@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from jetsweep.training.checkpoint import LoadedModel
 
 app = typer.Typer(add_completion=False)
 
@@ -15,13 +18,28 @@ Model = Annotated[
         metavar="MODEL", help="Checkpoint folder, trial folder, or a sweep's folder, whose best trial is taken."
     ),
 ]
+Models = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Checkpoint folder, trial folder, or a sweep's folder, whose best trial counts; several with --ensemble.",
+    ),
+]
+Ensemble = Annotated[
+    str | None,
+    typer.Option(
+        metavar="mean|median|std",
+        help="Combine several models: mean or median of probabilities; mean, median or standard deviation of anomaly "
+        "scores, each standardised on the background first.",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="Device of torch, e.g. cpu or cuda:1; the GPU where there is one.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Jets per batch; as in training by default.")]
 
 
 @app.command()
 def evaluate(
-    model: Model,
+    models: Models,
     data: Annotated[
         str | None, typer.Option(help="Dataset folder or URI; by default the one the model was trained on.")
     ] = None,
@@ -29,6 +47,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder to write; default: evaluation-SPLIT here.")
     ] = None,
+    ensemble: Ensemble = None,
     device: Device = None,
     batch_size: BatchSize = None,
     time: Annotated[
@@ -43,39 +62,46 @@ def evaluate(
         "jetsweep-data"
     ),
 ) -> None:
-    """Evaluate a trained model and write metrics.json, SPLIT.npz and plots."""
+    """Evaluate a trained model, or several as one, and write metrics.json, SPLIT.npz and plots."""
     from rich.console import Console
 
     from jetsweep.data.config import prepare
     from jetsweep.data.dataset import open_dataset
     from jetsweep.data.verify import check_shards
-    from jetsweep.tracking import best_checkpoint
+    from jetsweep.errors import JetsweepError
     from jetsweep.tracking.report import metrics_table, timing_table, write_evaluation
     from jetsweep.tracking.systematics import systematics_table, write_systematics
-    from jetsweep.training.checkpoint import load_checkpoint
+    from jetsweep.training.ensembles import evaluate_ensemble, require_one_dataset
     from jetsweep.training.inference import evaluate_model, pick_device, time_model
     from jetsweep.training.systematics import measure_systematics, scheme_of, varied_splits
 
-    checkpoint = best_checkpoint(model)
-    loaded = load_checkpoint(checkpoint)
+    members, about = load_models(models, ensemble)
+    if ensemble and (time or systematics):
+        raise JetsweepError(f"expected one model beside --time and --systematics, found {len(members)}")
+    loaded = next(iter(members.values()))
+    if data is None:
+        require_one_dataset(members)
     dataset = open_dataset(data) if data is not None else prepare(loaded.spec.data.without_outliers(), data_root)
     scheme = scheme_of(dataset) if systematics else None
     splits = [split, *(varied_splits(dataset, scheme, split).values() if scheme is not None else ())]
     check_shards(dataset, splits)
     chosen = pick_device(device)
-    metrics, arrays, task = evaluate_model(loaded, dataset, split, device=chosen, batch_size=batch_size)
+    metrics, arrays, task = (
+        evaluate_ensemble(members, dataset, ensemble, split, device=chosen, batch_size=batch_size)
+        if ensemble
+        else evaluate_model(loaded, dataset, split, device=chosen, batch_size=batch_size)
+    )
     found = None
     if scheme is not None:
         found = measure_systematics(
             loaded, dataset, scheme, split, device=chosen, batch_size=batch_size, replicas=replicas
         )
     folder = out or Path(f"evaluation-{split}")
-    about = {"checkpoint": str(checkpoint), "model": loaded.spec.model.name, "dataset": dataset.path}
-    about["dataset_digest"] = dataset.digest
+    about |= {"dataset": dataset.path, "dataset_digest": dataset.digest}
     timings = time_model(loaded, dataset, split) if time else []
     write_evaluation(folder, split, metrics, arrays, task, about, timings)
     console = Console()
-    title = f"{loaded.spec.model.name} on {split} ({dataset.num_rows(split):,} jets) of {dataset.path}"
+    title = f"{about['model']} on {split} ({dataset.num_rows(split):,} jets) of {dataset.path}"
     console.print(title, highlight=False, soft_wrap=True)
     console.print(metrics_table(metrics))
     if timings:
@@ -90,3 +116,32 @@ def evaluate(
         for warning in found.warnings:
             console.print(f"Warning: {warning}", highlight=False, soft_wrap=True)
     console.print(f"Written: {folder}/ (metrics.json, {split}.npz, plots)", soft_wrap=True)
+
+
+def load_models(paths: list[Path], ensemble: str | None) -> tuple[dict[str, LoadedModel], dict[str, str]]:
+    """Models by the checkpoint they are read from, and what to write about them beside a result.
+
+    Raises
+    ------
+    JetsweepError
+        If there are several that `ensemble` does not combine, or one twice.
+    """
+    from jetsweep.errors import JetsweepError
+    from jetsweep.tracking import best_checkpoint
+    from jetsweep.training.checkpoint import load_checkpoint
+    from jetsweep.training.ensembles import check_members
+
+    if len(paths) > 1 and ensemble is None:
+        raise JetsweepError(f"{len(paths)} models: expected --ensemble mean, median or std, which combines them")
+    members: dict[str, LoadedModel] = {}
+    for path in paths:
+        checkpoint = str(best_checkpoint(path))
+        if checkpoint in members:
+            raise JetsweepError(f"{checkpoint}: expected different models, found it twice")
+        members[checkpoint] = load_checkpoint(checkpoint)
+    names = list(dict.fromkeys(loaded.spec.model.name for loaded in members.values()))
+    about = {"checkpoint": ", ".join(members), "model": ", ".join(names)}
+    if ensemble is not None:
+        check_members(members, ensemble)
+        about |= {"ensemble": ensemble, "model": f"{ensemble} of {len(members)} models ({about['model']})"}
+    return members, about

@@ -85,7 +85,8 @@ def _report(template: ExperimentTemplate, concurrency: Concurrency, data_root: P
     console.print(table)
     console.print(
         "small, large: fewest and most parameters among the drawn networks. MAC: multiply-accumulates of one jet's "
-        "forward pass with so many real constituents. memory: of one worker, without what torch itself takes.",
+        "forward pass with so many real constituents. memory: of one worker, without what torch itself takes."
+        + (" An ensemble of epochs counts all of them." if template.example.training.ensemble_epochs > 1 else ""),
         style="dim",
     )
     example = template.example

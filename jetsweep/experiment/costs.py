@@ -18,7 +18,7 @@ from jetsweep.data.derived import DERIVED_GROUPS
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import Task, build_task
 from jetsweep.training.evaluate import autocast
-from jetsweep.training.optimizers import build_optimizers, freeze
+from jetsweep.training.optimizers import build_optimizers, freeze, num_trainable
 
 if TYPE_CHECKING:
     from jetsweep.experiment.schema import Experiment
@@ -40,9 +40,10 @@ class Cost:
     Parameters
     ----------
     parameters : int
-        Trainable parameters of the network.
+        Trainable parameters of the trained model: of the network, times the epochs of an ensemble.
     macs : int
-        Multiply-accumulates of one jet's forward pass with `slots` real constituents (half the counted FLOPs).
+        Multiply-accumulates of one jet's forward pass with `slots` real constituents (half the counted FLOPs), through
+        all epochs of an ensemble.
     slots : int
         Constituents of that jet: `data.max_constituents`.
     memory_bytes : int
@@ -52,7 +53,7 @@ class Cost:
     timed_jets : int
         Jets of the step that was timed; `step_s` is scaled from it.
     forward_s : float
-        Seconds of one jet's forward pass in evaluation.
+        Seconds of one jet's forward pass in evaluation after an epoch, so through one network.
     """
 
     parameters: int
@@ -70,11 +71,12 @@ class Cost:
 
 
 def count_parameters(experiment: Experiment, classes: Sequence[str]) -> int:
-    """Trainable parameters of an experiment's network, without filling any memory."""
+    """Trainable parameters of the model that an experiment trains, without filling any memory; see `Cost`."""
     with torch.device("meta"):
         model, _ = _build(experiment, classes)
-    freeze(model, experiment.training.lr_factors)
-    return sum(p.numel() for p in model.network.parameters() if p.requires_grad)
+    training = experiment.training
+    freeze(model, training.lr_factors)
+    return num_trainable(model.network) * training.num_members(training.epochs)
 
 
 def measure(experiment: Experiment, classes: Sequence[str], device: torch.device) -> Cost:
@@ -126,9 +128,10 @@ def measure(experiment: Experiment, classes: Sequence[str], device: torch.device
         forward_s = _seconds(lambda: model(jets["main"]), device) / PROBE_JETS
     micro_batch = config.batch_size / config.accumulate / experiment.resources.workers
     state_bytes = sum(_bytes(p) * 2 for _, p in trainable) + sum(_state_bytes(o) for o in optimizers)
+    num_members = config.num_members(config.epochs)
     return Cost(
-        parameters=sum(p.numel() for p in model.network.parameters() if p.requires_grad),
-        macs=macs,
+        parameters=num_trainable(model.network) * num_members,
+        macs=macs * num_members,
         slots=slots,
         memory_bytes=int(state_bytes + kept_bytes / PROBE_JETS * micro_batch),
         step_s=seconds * config.batch_size / timed,

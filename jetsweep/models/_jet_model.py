@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from jetsweep.data.batch import Batch
 from jetsweep.errors import JetsweepError
 from jetsweep.models._base import ModelConfig, build_network, inputs_of
+from jetsweep.models._ensemble import Ensemble
 from jetsweep.models._features import Preprocessing
 
 
@@ -49,7 +50,7 @@ def preprocessing_of(config: ModelConfig, max_constituents: int) -> Preprocessin
     )
 
 
-def build_jet_model(config: ModelConfig, num_outputs: int, max_constituents: int) -> JetModel:
+def build_jet_model(config: ModelConfig, num_outputs: int, max_constituents: int, num_members: int = 1) -> JetModel:
     """Make the network that `config` describes, with fresh weights and the preprocessing of its feature set.
 
     Parameters
@@ -59,6 +60,8 @@ def build_jet_model(config: ModelConfig, num_outputs: int, max_constituents: int
         Number of outputs C.
     max_constituents : int
         Constituent slots P.
+    num_members : int
+        Networks; of more than one the `Ensemble`.
 
     Raises
     ------
@@ -69,4 +72,5 @@ def build_jet_model(config: ModelConfig, num_outputs: int, max_constituents: int
         preprocessing = preprocessing_of(config, max_constituents)
     except ValueError as error:
         raise JetsweepError(f"model.features of {config.name}: {error}") from error
-    return JetModel(preprocessing, build_network(config, preprocessing.num_features, num_outputs))
+    networks = [build_network(config, preprocessing.num_features, num_outputs) for _ in range(num_members)]
+    return JetModel(preprocessing, networks[0] if num_members == 1 else Ensemble(networks))

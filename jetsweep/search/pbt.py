@@ -35,6 +35,7 @@ _FIXED = frozenset(
         "accumulate",
         "batch_size",
         "compile",
+        "ensemble_epochs",
         "epochs",
         "eval_batch_size",
         "precision",

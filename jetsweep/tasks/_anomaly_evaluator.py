@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from jetsweep.data.batch import Batch
 from jetsweep.errors import DataError
 from jetsweep.losses.kl import kl_per_latent
 from jetsweep.metrics import cross_fitted, distance_correlation, mean_signal, sic_curve, worst_signal
+from jetsweep.metrics.ensembles import combine, standardise
 from jetsweep.tasks._anomaly_jets import ACTIVE_NATS, DECORRELATED, SCORE, AnomalyJets
 from jetsweep.tasks._base import Evaluator, Gather
 
@@ -70,7 +72,20 @@ class AnomalyEvaluator(Evaluator):
             return dict.fromkeys(self.task.metric_names(), float("nan"))
         self._check_weights()
         self._decorrelate()
-        return self._of_background() | self._of_signals()
+        return self._of_outputs() | self._of_spectrum() | self._of_signals()
+
+    def combine(
+        self, members: Sequence[Mapping[str, np.ndarray]], how: str
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """See `jetsweep.tasks.anomaly.Anomaly.combine`."""
+        shared = ("rows", "label", "mass", "pt", "weight")
+        self._gathered = {name: column for name, column in members[0].items() if name in shared}
+        for name in (f"{SCORE}{name}" for name in self.task.config.scores):
+            scores = [standardise(arrays[name], self._is_background) for arrays in members]
+            self._gathered[name] = combine(scores, how)
+        self._check_weights()
+        self._decorrelate()
+        return self._of_spectrum() | self._of_signals(), self.arrays()
 
     @cached_property
     def _is_background(self) -> np.ndarray:
@@ -110,7 +125,8 @@ class AnomalyEvaluator(Evaluator):
         values = self._gathered[name][chosen].astype(np.float64)
         return float(values.mean() if weight is None else (values * weight[chosen]).mean())
 
-    def _of_background(self) -> dict[str, float]:
+    def _of_outputs(self) -> dict[str, float]:
+        """Loss and its parts, over the background."""
         config, found, chosen = self.task.config, self._gathered, self._is_background
         values = {"loss": self._mean("loss"), "reconstruction": self._mean("error"), "kl": 0.0, "active_latents": 0.0}
         jets = self._jets()
@@ -121,9 +137,15 @@ class AnomalyEvaluator(Evaluator):
             scale = 1.0 if weight is None else float(weight.mean(dtype=np.float64))
             values["kl"] = scale * float(mean_L.sum() if config.kl.convention == "sum" else mean_L.mean())
             values["active_latents"] = float((mean_L > ACTIVE_NATS).sum())
-        score, mass = found[f"{SCORE}{config.main_score}"][chosen], found["mass"][chosen]
-        values["mass_correlation"] = distance_correlation(score, mass, weight)
         values["penalised_loss"] = values["loss"] + self._penalty()
+        return values
+
+    def _of_spectrum(self) -> dict[str, float]:
+        """What the main score does to the mass spectrum of the background."""
+        config, found, chosen = self.task.config, self._gathered, self._is_background
+        jets = self._jets()
+        score, mass = found[f"{SCORE}{config.main_score}"][chosen], found["mass"][chosen]
+        values = {"mass_correlation": distance_correlation(score, mass, jets.weight_of(chosen))}
         for efficiency in config.background_efficiencies:
             (cut,) = jets.sculpting(efficiencies=(efficiency,), measure=config.mass_jsd.measure()).cuts
             values[f"mass_jsd_at_{efficiency:g}"] = cut.jsd

@@ -59,6 +59,11 @@ class TaskConfig(BaseModel):
                 f"model: task {self.name} expects an architecture that returns {self.outputs}, found {model.name}, "
                 f"which returns {model.outputs}"
             )
+        if spec.training.ensemble_epochs > 1 and self.outputs != "logits":
+            raise ValueError(
+                f"training.ensemble_epochs: expected 1 beside task {self.name}, since a {self.outputs} has no mean as "
+                f"probabilities have; found {spec.training.ensemble_epochs}"
+            )
         found = getattr(model, "track_heads", False)
         if self.uses_track_heads and not found:
             raise ValueError(
@@ -169,6 +174,9 @@ class Task(ABC):
     scalars: tuple[str, ...] = ()
     """Scalar columns the task needs in each batch, beyond what the model's features need."""
 
+    combinations: ClassVar[tuple[str, ...]] = ()
+    """Ways to combine what several models say about the same jets, out of `jetsweep.metrics.ensembles.HOWS`."""
+
     epoch: float = 0.0
     """Optimizer steps done over steps per epoch; the training loop sets it before every step."""
 
@@ -220,6 +228,30 @@ class Task(ABC):
     def metric_names(self) -> tuple[str, ...]:
         """Names that this task's evaluator computes."""
         return self.metrics_of(self.config)
+
+    def combine(
+        self, members: Sequence[Mapping[str, np.ndarray]], how: str
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Metrics and arrays, as of `Evaluator`, of several models' combined prediction of a split.
+
+        Parameters
+        ----------
+        members : sequence of mappings
+            `Evaluator.arrays` of each model, of the same jets.
+        how : str
+            One of `combinations`.
+        """
+        raise NotImplementedError
+
+    def combine_predictions(self, members: Sequence[Mapping[str, np.ndarray]], how: str) -> dict[str, np.ndarray]:
+        """Columns of a prediction file, as of `predictions`, of several models' combined prediction of a batch.
+
+        Raises
+        ------
+        JetsweepError
+            If they cannot be combined without the rest of the split.
+        """
+        raise JetsweepError(f"task {self.config.name!r}: predictions of several models cannot be combined")
 
     @abstractmethod
     def figures(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Figure]:

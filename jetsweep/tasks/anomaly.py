@@ -9,7 +9,7 @@ early stopping and the choice of models only for signals in `select_on`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,7 @@ class Anomaly(Task):
         If a setting names a class that the dataset lacks.
     """
 
+    combinations: ClassVar[tuple[str, ...]] = ("mean", "median", "std")
     config: AnomalyConfig
 
     def __init__(self, config: AnomalyConfig, classes: Sequence[str]) -> None:
@@ -174,6 +175,22 @@ class Anomaly(Task):
 
     def evaluator(self) -> AnomalyEvaluator:
         return AnomalyEvaluator(self)
+
+    def combine(
+        self, members: Sequence[Mapping[str, np.ndarray]], how: str
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Metrics and arrays of the mean, median or standard deviation of each score of this task over the models.
+
+        Scores of two models have different scales, so each is standardised first on the background of these jets
+        (`jetsweep.metrics.ensembles.standardise`). Metrics are those of scores; an ensemble has no loss.
+        """
+        return AnomalyEvaluator(self).combine(members, how)
+
+    def combine_predictions(self, members: Sequence[Mapping[str, np.ndarray]], how: str) -> dict[str, np.ndarray]:
+        raise JetsweepError(
+            "task anomaly: scores of several models are combined on the scale of a split's background, and predict "
+            "looks at no label; use jetsweep evaluate --ensemble, whose SPLIT.npz holds the combined scores"
+        )
 
     @classmethod
     def metrics_of(cls, config: AnomalyConfig) -> tuple[str, ...]:

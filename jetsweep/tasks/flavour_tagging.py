@@ -69,6 +69,9 @@ class FlavourTagging(Tagging):
     def evaluator(self) -> FlavourTaggingEvaluator:
         return FlavourTaggingEvaluator(self)
 
+    def class_evaluator(self) -> TaggingEvaluator:
+        return TaggingEvaluator(self)
+
     @classmethod
     def metrics_of(cls, config: TaggingConfig) -> tuple[str, ...]:
         return (*super().metrics_of(config), "origin_accuracy", "vertex_pair_efficiency", "vertex_pair_purity")

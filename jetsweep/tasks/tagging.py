@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from jetsweep.data.batch import Batch
 from jetsweep.errors import DataError, JetsweepError
 from jetsweep.losses.classification import classification_loss, cross_entropy_per_jet
 from jetsweep.metrics import classification as metric
+from jetsweep.metrics.ensembles import combine_probabilities
 from jetsweep.tasks._base import TASKS, Evaluator, Gather, Task, TaskConfig, TaskEntry
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 SYSTEMATIC = "systematic_uncertainty_at_"
 """Begins the name of a metric that is measured only where it is asked for."""
+
+_LEAST = 1e-38
+"""Of a probability whose logarithm is taken in single precision."""
 
 
 class TaggingConfig(TaskConfig):
@@ -84,6 +88,8 @@ class Tagging(Task):
     JetsweepError
         If `signal`, `background` or a class weight names a class that the dataset lacks, or there is only one class.
     """
+
+    combinations: ClassVar[tuple[str, ...]] = ("mean", "median")
 
     def __init__(self, config: TaggingConfig, classes: Sequence[str]) -> None:
         self.config = config
@@ -146,6 +152,27 @@ class Tagging(Task):
 
     def evaluator(self) -> TaggingEvaluator:
         return TaggingEvaluator(self)
+
+    def class_evaluator(self) -> TaggingEvaluator:
+        """An evaluator that takes logits of the classes alone."""
+        return self.evaluator()
+
+    def combine(
+        self, members: Sequence[Mapping[str, np.ndarray]], how: str
+    ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+        """Metrics and arrays of the mean or median probability of each class; see `combine_probabilities`."""
+        first, evaluator = members[0], self.class_evaluator()
+        probability = combine_probabilities([arrays["probability"] for arrays in members], how)
+        weight = torch.from_numpy(first["weight"]) if "weight" in first else None
+        batch = Batch({}, {}, {"label": torch.from_numpy(first["label"])}, weight, torch.from_numpy(first["rows"]))
+        evaluator.update(torch.from_numpy(probability).clamp(min=_LEAST).log(), batch)
+        return evaluator.compute(lambda array: array), evaluator.arrays()
+
+    def combine_predictions(self, members: Sequence[Mapping[str, np.ndarray]], how: str) -> dict[str, np.ndarray]:
+        """The mean or median probability of each class."""
+        names = [f"score_{name}" for name in self.classes]
+        columns = [np.stack([member[name] for name in names], axis=1) for member in members]
+        return dict(zip(names, combine_probabilities(columns, how).T, strict=True))
 
     @classmethod
     def metrics_of(cls, config: TaggingConfig) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class TrialRecord:
     params : dict
         Drawn leaves by name.
     parameters : int
-        Trainable parameters of the network.
+        Trainable parameters of the trained model; an ensemble of epochs counts all of them.
     metrics : dict
         ``test/…`` of the best checkpoint, and ``val/…`` of the epoch it was saved in.
     seconds : float

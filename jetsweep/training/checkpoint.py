@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from jetsweep.errors import JetsweepError
+from jetsweep.models._ensemble import num_members
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import build_task
 from jetsweep.training.config import TrialSpec
@@ -31,7 +32,8 @@ class LoadedModel:
     Parameters
     ----------
     model : JetModel
-        With its preprocessing and feature statistics, in evaluation mode, on the CPU.
+        With its preprocessing and feature statistics, in evaluation mode, on the CPU. Its network is an
+        `jetsweep.models._ensemble.Ensemble` where the best epochs together are the trained model.
     spec : TrialSpec
     classes : tuple of str
         Names of the dataset's classes, in label order.
@@ -181,6 +183,12 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], path: Path) ->
         raise JetsweepError(f"{path}: the weights do not fit the model of the spec: {error}") from error
 
 
+def model_of(spec: TrialSpec, classes: Sequence[str], num_members: int) -> JetModel:
+    """The model of a spec with fresh weights; with several members their ensemble."""
+    num_outputs = build_task(spec.task, classes).num_outputs(spec.model.binary_output)
+    return build_jet_model(spec.model, num_outputs, spec.data.max_constituents, num_members)
+
+
 def load_checkpoint(path: str | os.PathLike[str]) -> LoadedModel:
     """Load a trained model with its preprocessing.
 
@@ -204,7 +212,6 @@ def load_checkpoint(path: str | os.PathLike[str]) -> LoadedModel:
     if not recover(folder):
         raise JetsweepError(f"{folder}: expected a checkpoint folder or a trial's folder, found nothing")
     spec, (weights, classes) = read_spec(folder), read_weights(folder)
-    task = build_task(spec.task, classes)
-    model = build_jet_model(spec.model, task.num_outputs(spec.model.binary_output), spec.data.max_constituents)
+    model = model_of(spec, classes, num_members(weights))
     load_weights(model, weights, folder)
     return LoadedModel(model.eval(), spec, classes)

@@ -215,6 +215,10 @@ class TrainingConfig(_Settings):
         None, gt=0.0, lt=1.0, description="Evaluate and save an exponential moving average of the weights."
     )
     monitor: MonitorConfig = Field(MonitorConfig(), description="Which epoch is best; early stopping.")
+    ensemble_epochs: PositiveInt = Field(
+        1,
+        description="Best epochs, by monitor, whose mean probability is the trained model's; all if there are fewer.",
+    )
     snapshot_every: PositiveInt | None = Field(
         None, description="Keep the checkpoint of every so many epochs, as population-based training needs them."
     )
@@ -231,6 +235,10 @@ class TrainingConfig(_Settings):
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate={self.accumulate} does not divide batch_size={self.batch_size}")
         return self
+
+    def num_members(self, epochs: int) -> int:
+        """Networks in the trained model after so many epochs."""
+        return max(1, min(self.ensemble_epochs, epochs))
 
 
 NEW_NODE_S = 1800.0

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jetsweep.errors import JetsweepError
 from jetsweep.models._base import ModelConfig, build_network
+from jetsweep.models._ensemble import Ensemble
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.models._weights import import_published_weights, published_outputs, read_tensors
 from jetsweep.tasks._base import Task, build_task
@@ -76,6 +77,11 @@ def read_source(config: InitConfig, model_config: ModelConfig, model: JetModel) 
         loaded = load_checkpoint(path)
     except JetsweepError as error:
         raise JetsweepError(f"training.init_from: {error}") from error
+    if isinstance(loaded.model.network, Ensemble):
+        raise JetsweepError(
+            f"training.init_from: {path}: expected weights of one network, found an ensemble of "
+            f"{len(loaded.model.network.ensemble_members)} epochs; name the trial's checkpoints/last"
+        )
     found = loaded.spec.model
     if found.name != model_config.name:
         raise JetsweepError(f"training.init_from: {path}: expected weights of {model_config.name}, found {found.name}")

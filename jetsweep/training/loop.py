@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from jetsweep.data.batch import Batch
 from jetsweep.errors import JetsweepError
 from jetsweep.tasks._base import Phase, Task
+from jetsweep.training.best import BestEpochs
 from jetsweep.training.checkpoint import load_weights, read_state, read_weights, recover, save_checkpoint
 from jetsweep.training.config import TrainingConfig, TrialSpec
 from jetsweep.training.disk import PatientDisk
@@ -96,6 +97,7 @@ class TrainingLoop:
         fp16 = self.config.precision == "fp16"
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=fp16)
         self.average = MovingAverage(model, self.config.ema_decay) if self.config.ema_decay else None
+        self.best_epochs = BestEpochs(self.config, world.is_first)
         self.progress = Progress()
         self._saved = Progress()
         self.lr = 0.0
@@ -109,7 +111,7 @@ class TrainingLoop:
 
     @property
     def best(self) -> Path:
-        """Folder of the best epoch's checkpoint."""
+        """Folder of the checkpoint of the best epoch or epochs."""
         return self.workdir / "checkpoints" / "best"
 
     @property
@@ -120,10 +122,10 @@ class TrainingLoop:
     def run(self, resume: bool = True) -> Literal["budget", "patience", "diverged", "asked"]:
         """Train until the budget, the patience, the reporter or a NaN ends it; returns which."""
         seed_everything(self.spec.seed, self.world.rank)
+        if self.world.is_first:
+            recover(self.best)
         if resume and self.world.from_first(self.world.is_first and recover(self.last)):
             self._restore()
-        elif self.world.is_first:
-            recover(self.best)
         history = self._open_history()
         progress = self.progress
         if progress.stopped_because == "patience":
@@ -284,7 +286,7 @@ class TrainingLoop:
             if not math.isfinite(metrics.get("val/loss", 0.0)):
                 raise Diverged(progress.step, "the validation loss")
             row |= metrics | self.systematics(self.model, arrays, self.config.precision, "val")
-        improved = self._compare(row)
+        improved = self.best_epochs.improved(row, progress)
         if progress.step >= self.total_steps:
             progress.stopped_because = "budget"
         elif self.config.monitor.patience and progress.epochs_without_gain >= self.config.monitor.patience:
@@ -299,9 +301,10 @@ class TrainingLoop:
         if improved:
             progress.best = dict(row)
         progress.epoch_seconds, self._sums = 0.0, {}
-        if improved and world.is_first:
-            state = {"progress": asdict(progress)}
-            self.disk.write(lambda: save_checkpoint(self.best, self._weights(), state, self.spec, self.classes))
+        if self.best_epochs.take(row, improved, self._weights) and world.is_first:
+            weights, state = self.best_epochs.weights(self._weights), self.best_epochs.state()
+            state["progress"] = asdict(progress)
+            self.disk.write(lambda: save_checkpoint(self.best, weights, state, self.spec, self.classes))
         if history:
             self.disk.write(lambda: history.append(row))
         self._save_last()
@@ -322,17 +325,6 @@ class TrainingLoop:
             for name, total in totals.items()
             if not name.endswith(" jets")
         }
-
-    def _compare(self, row: Metrics) -> bool:
-        """Whether this epoch is the best so far; counts epochs that are not."""
-        monitor, progress = self.config.monitor, self.progress
-        if monitor.metric not in row:
-            known = ", ".join(sorted(name for name in row if "/" in name))
-            raise JetsweepError(f"training.monitor.metric: expected one of {known}, found {monitor.metric!r}")
-        value, sign = float(row[monitor.metric]), 1.0 if monitor.mode == "max" else -1.0
-        improved = not progress.best or sign * (value - float(progress.best[monitor.metric])) > monitor.min_delta
-        progress.epochs_without_gain = 0 if improved else progress.epochs_without_gain + 1
-        return improved
 
     def _report_divergence(self, error: Diverged, history: History | None) -> None:
         progress = self.progress
@@ -396,6 +388,7 @@ class TrainingLoop:
                 optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
         self.progress, self._saved = Progress(**state["progress"]), Progress(**state["progress"])
+        self.best_epochs.restore(self.best, self.completed_epochs)
         if len(state["random"]) == self.world.size:
             set_random_state(state["random"][self.world.rank], self.world.device)
         else:  # another number of workers: a fresh stream, not one that was used before

@@ -54,6 +54,11 @@ def freeze(module: nn.Module, factors: Mapping[str, float]) -> None:
         raise JetsweepError("training.lr_factors: every parameter is frozen, nothing is left to train")
 
 
+def num_trainable(module: nn.Module) -> int:
+    """Number of parameters that are not frozen."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
 def training_mode(module: nn.Module) -> None:
     """Training mode, but for frozen batch norms: those keep the statistics that belong to their weights."""
     module.train()

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,6 +35,7 @@ def predict_to_file(
     *,
     device: torch.device | None = None,
     batch_size: int | None = None,
+    batches: Callable[[str], Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]] | None = None,
     about: dict[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
@@ -53,6 +54,8 @@ def predict_to_file(
         All that have jets by default.
     device : torch.device, optional
     batch_size : int, optional
+    batches : callable, optional
+        Makes the predictions of a split, as `predict_batches`, where they are not those of `loaded` alone.
     about : dict, optional
         Written into the file's metadata, beside model, classes and the dataset's digest.
     progress : callable, optional
@@ -87,7 +90,12 @@ def predict_to_file(
         with writer_of(out, facts) as file:
             for split in chosen:
                 stored = _scalars(dataset, split)
-                for rows, predicted in predict_batches(loaded, dataset, split, device=device, batch_size=batch_size):
+                made = (
+                    batches(split)
+                    if batches is not None
+                    else predict_batches(loaded, dataset, split, device=device, batch_size=batch_size)
+                )
+                for rows, predicted in made:
                     table = stored.slice(int(rows[0]), len(rows))  # rows are in order and without gaps
                     file.write(_columns(table, split, rows, predicted))
                     done += len(rows)

@@ -18,12 +18,14 @@ import torch
 from jetsweep.data.config import prepare
 from jetsweep.data.dataset import Dataset
 from jetsweep.errors import JetsweepError
+from jetsweep.models._ensemble import num_members
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import Task, build_task
 from jetsweep.training.attempts import forget, owned_by_all
 from jetsweep.training.checkpoint import (
     load_checkpoint,
     load_weights,
+    model_of,
     read_spec,
     read_state,
     read_weights,
@@ -36,7 +38,7 @@ from jetsweep.training.init_from import initialise
 from jetsweep.training.loaders import fit_reweightings, make_loader, records, statistics_loader, training_loaders
 from jetsweep.training.loop import TrainingLoop
 from jetsweep.training.memory import as_small_as, out_of_memory, release
-from jetsweep.training.optimizers import freeze
+from jetsweep.training.optimizers import freeze, num_trainable
 from jetsweep.training.progress import Diverged, Progress
 from jetsweep.training.random_state import seed_everything
 from jetsweep.training.reporter import Metrics, Reporter, silent
@@ -62,13 +64,14 @@ class TrainResult:
     epoch : int
         Completed epochs.
     best : dict
-        Metrics of the best epoch, with ``epoch``, as reported.
+        Metrics of the best epoch, with ``epoch``, as reported: of it alone, also where it is one of an ensemble.
     test : dict
-        ``test/<metric>`` of the best checkpoint; empty without a test split or when stopped by "asked" or "diverged".
+        ``test/<metric>`` of the best checkpoint, with several ``ensemble_epochs`` of their ensemble; empty without a
+        test split or when stopped by "asked" or "diverged".
     error : str or None
         One sentence when diverged.
     parameters : int
-        Trainable parameters of the network.
+        Trainable parameters of the network, times the epochs in the best checkpoint.
     seconds : float
         Training time over all interruptions, without the final evaluation.
     timing : dict
@@ -211,7 +214,7 @@ def _train(
         loop.progress.best,
         test,
         error,
-        sum(p.numel() for p in model.network.parameters() if p.requires_grad),
+        num_trainable(model.network) * max(1, len(loop.best_epochs.members)),
         loop.progress.seconds,
         timing,
         restarts(workdir),
@@ -232,13 +235,14 @@ def left_off(workdir: Path) -> TrainResult:
     loaded, state = load_checkpoint(last), read_state(last)
     freeze(loaded.model, loaded.spec.training.lr_factors)
     progress = Progress(**state["progress"])
+    epoch = progress.step // state["steps_per_epoch"]
     return TrainResult(
         "asked",
-        progress.step // state["steps_per_epoch"],
+        epoch,
         progress.best,
         {},
         None,
-        sum(p.numel() for p in loaded.model.network.parameters() if p.requires_grad),
+        num_trainable(loaded.model.network) * loaded.spec.training.num_members(epoch),
         progress.seconds,
         restarts=restarts(workdir),
         accumulate=loaded.spec.training.accumulate,
@@ -261,15 +265,15 @@ def _continued(spec: TrialSpec, last: Path) -> TrialSpec:
     Raises
     ------
     JetsweepError
-        If the checkpoint belongs to a trial with other data or another network.
+        If the checkpoint belongs to a trial with other data or another network, or an ensemble of other size.
     """
     if not recover(last):
         return spec
     left = read_spec(last)
     before, now = left.model_dump(mode="json"), spec.model_dump(mode="json")
     for tree in (before, now):
-        tree["training.init_from"] = tree["training"]["init_from"]
-    for part in ("seed", "data", "task", "model", "training.init_from"):
+        tree.update({f"training.{key}": tree["training"][key] for key in ("init_from", "ensemble_epochs")})
+    for part in ("seed", "data", "task", "model", "training.init_from", "training.ensemble_epochs"):
         if before[part] != now[part]:
             raise JetsweepError(
                 f"{last}: cannot continue, its {part} is {json.dumps(before[part])}, the experiment's is "
@@ -322,6 +326,10 @@ def _evaluate_best(loop: TrainingLoop, dataset: Dataset) -> tuple[dict[str, floa
     model: Any = loop.model
     world.barrier()  # rank 0 may still be writing the checkpoint
     weights, _ = read_weights(loop.best)
+    if (number := num_members(weights)) > 1:
+        model = model_of(spec, dataset.classes, number).to(world.device)
+        if spec.training.compile:
+            model.network.compile()
     load_weights(model, weights, loop.best)
     test: dict[str, float] = {}
     for split in ("val", "test"):

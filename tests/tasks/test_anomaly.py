@@ -313,6 +313,12 @@ def test_scores_that_are_not_numbers_end_the_trial(data_root, tmp_path):
             r"mae-margin compares slot by slot, found model.reconstruction: chamfer",
         ),
         ({}, {"name": "pfn", "widths": None}, {}, r"expects an architecture that returns reconstruction, found pfn"),
+        (
+            {},
+            {},
+            {"ensemble_epochs": 10},
+            r"training.ensemble_epochs: expected 1 beside task anomaly, since a reconstruction has no mean .* found 10",
+        ),
         ({"disco": {"lambda": 3}}, {}, {}, r"disco.lambda"),
     ],
 )

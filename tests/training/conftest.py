@@ -17,7 +17,7 @@ def data_root(tmp_path_factory):
 TOY = {"name": "toy", "jets": 600, "seed": 1}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_spec():
     def make(model=None, seed=3, **training):
         settings = {"epochs": 3, "batch_size": 96, "optimizer": {"name": "adamw", "lr": 3e-3}, **training}
