@@ -35,6 +35,10 @@ class ModelConfig(BaseModel):
         """What the feature set ``scalars`` consists of, for architectures that read it."""
         return ()
 
+    def require_packages(self) -> None:
+        """Raise a `JetsweepError` where the network needs an optional package that is not installed."""
+        require_packages([self.name])
+
 
 class Network(Protocol):
     """An architecture: a module that names the tensors it wants.

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from jetsweep.metrics import MassJsd
 
 ScoreName = Literal[
-    "loss", "reconstruction", "kl", "mse", "mae", "mu2", "mu2_over_sigma2", "negative_elbo", "iwae", "emd"
+    "loss",
+    "reconstruction",
+    "kl",
+    "mse",
+    "mae",
+    "mu2",
+    "mu2_over_sigma2",
+    "negative_elbo",
+    "iwae",
+    "emd",
+    "latent_density",
 ]
 
 

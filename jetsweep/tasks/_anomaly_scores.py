@@ -19,7 +19,7 @@ from jetsweep.losses.reconstruction import reconstruction_error
 if TYPE_CHECKING:
     from jetsweep.tasks._anomaly_config import KLConfig
 
-Need = Literal["nothing", "posterior", "samples", "order", "angles"]
+Need = Literal["nothing", "posterior", "samples", "order", "angles", "latent flow"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Score:
         Takes a `jetsweep.models.vae.Reconstruction` and the task's `KLConfig`, returns a Tensor of shape (B,).
     needs : str
         What the network must have for it: a ``posterior``, ``samples`` of it, an output in the ``order`` of the slots,
-        or features that are momentum fractions at ``angles``.
+        features that are momentum fractions at ``angles``, or a ``latent flow``.
     """
 
     of: Callable[[Any, KLConfig], Tensor]
@@ -52,6 +52,7 @@ class Score:
             "samples": (not model.posterior_samples, "model.posterior_samples of at least 1"),
             "order": (not model.has_order, "a model.reconstruction slot by slot"),
             "angles": (model.features not in Z_AND_ANGLES, f"model.features out of {', '.join(Z_AND_ANGLES)}"),
+            "latent flow": (model.latent_flow is None, "model.latent_flow, e.g. {transforms: 3}"),
         }
         missing, wanted = lacks.get(self.needs, (False, ""))
         if missing:
@@ -99,6 +100,8 @@ SCORES: dict[str, Score] = {
     "negative_elbo": Score(lambda outputs, kl: -outputs.log_weights.mean(dim=1), "samples"),
     "iwae": Score(_importance_weighted, "samples"),
     "emd": Score(_distance, "angles"),
+    "latent_density": Score(lambda outputs, kl: outputs.latent_nll, "latent flow"),
 }
 """By name: the trained loss and its parts; squared, absolute and energy mover's distance of input and output; distances
-from the prior in latent space; minus the evidence bound, and minus its importance-weighted form."""
+from the prior in latent space; minus the evidence bound, and minus its importance-weighted form; minus the logarithm of
+the density of the latent coordinates."""

@@ -119,6 +119,9 @@ class Anomaly(Task):
         parts = {"reconstruction": _mean(outputs.error, weight_B)}
         if outputs.log_variance is not None:
             parts["kl"] = _mean(kl_per_jet(outputs.mean, outputs.log_variance, self.config.kl.convention), weight_B)
+        if outputs.latent_nll is not None:  # of parameters of its own, so that its size does not matter to the others
+            parts["latent_nll"] = _mean(outputs.latent_nll, weight_B)
+            total = total + parts["latent_nll"]
         if self.config.disco is not None:
             disco, mass_B = self.config.disco, batch.scalars["jet_mass"]
             match disco.of:

@@ -252,7 +252,7 @@ class AutoencoderContract(ModelContract):
 
 
 class _ErrorAndLatents(nn.Module):
-    """An auto-encoder's error and latent coordinates side by side, shape (B, 1 + L)."""
+    """An auto-encoder's error, latent coordinates and, if learned, their density side by side, shape (B, 1 + L or 2 + L)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -260,7 +260,10 @@ class _ErrorAndLatents(nn.Module):
 
     def forward(self, **tensors: Tensor) -> Tensor:
         outputs = self.network(**tensors)
-        return torch.cat([outputs.error[:, None], outputs.mean.float()], dim=1)
+        columns = [outputs.error[:, None], outputs.mean.float()]
+        if outputs.latent_nll is not None:
+            columns.append(outputs.latent_nll[:, None])
+        return torch.cat(columns, dim=1)
 
 
 @lru_cache(maxsize=4)

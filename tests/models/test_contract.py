@@ -96,6 +96,12 @@ class TestGaussianVAE(AutoencoderContract):
     learning_rate = 3e-2
 
 
+@pytest.mark.skipif(find_spec("zuko") is None, reason="needs the extra flows")
+class TestLatentFlowVAE(AutoencoderContract):
+    config = MODELS.get("vae").config(features="energyflow", latent=4, widths=(32, 16), latent_flow={"transforms": 2})
+    is_permutation_invariant = False
+
+
 for _name in MODELS.names():
     globals()[f"Test_{_name}"] = contract_of(_name)
 
