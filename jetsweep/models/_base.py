@@ -17,7 +17,8 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     outputs: ClassVar[str] = "logits"
-    """What the network returns: "logits" (B, C), or a "reconstruction" (`jetsweep.models.vae.Reconstruction`)."""
+    """What the network returns: "logits" (B, C), a "reconstruction" (`jetsweep.models.vae.Reconstruction`), or a
+    "density" (`jetsweep.models._density.Density`)."""
 
     name: str
     features: str = Field(
