@@ -12,7 +12,7 @@ from jetsweep.losses.annealing import AnnealingConfig, ConstantAnnealing
 from jetsweep.losses.kl import KLConvention
 from jetsweep.losses.outlier_exposure import ExposureKind
 from jetsweep.tasks._anomaly_jets import DECORRELATED, OF_AUTOENCODERS
-from jetsweep.tasks._anomaly_scores import SCORES, check_scores
+from jetsweep.tasks._anomaly_scores import check_scores
 from jetsweep.tasks._base import TaskConfig
 
 if TYPE_CHECKING:

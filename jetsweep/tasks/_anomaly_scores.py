@@ -82,7 +82,10 @@ def check_scores(names: Iterable[str], model: Any) -> None:
 
 
 def total_loss(outputs: Any, kl: KLConfig) -> Tensor:
-    """Reconstruction error plus beta times the divergence, neither annealed nor with free bits; or energy, shape (B,)."""
+    """Reconstruction error plus beta times the divergence, neither annealed nor with free bits, shape (B,).
+
+    Of a density it is the energy.
+    """
     if isinstance(outputs, Density):
         return outputs.energy
     error: Tensor = outputs.error

@@ -249,7 +249,12 @@ def test_scores_that_are_not_numbers_end_the_trial(data_root, tmp_path):
             {},
             r"mae-margin compares slot by slot, found model.reconstruction: chamfer",
         ),
-        ({}, {"name": "pfn", "widths": None}, {}, r"expects an architecture that returns reconstruction or density, found pfn"),
+        (
+            {},
+            {"name": "pfn", "widths": None},
+            {},
+            r"expects an architecture that returns reconstruction or density, found pfn",
+        ),
         ({"disco": {"lambda": 3}}, {}, {}, r"disco.lambda"),
     ],
 )

@@ -246,7 +246,12 @@ EXPOSED = {"classes": ["top"]}
         (VAE, {}, {}, r"task.scores: latent_density needs model.latent_flow, e.g. \{transforms: 3\}; model vae as it"),
         (VAE, {"scores": ["energy"]}, {}, "task.scores: energy needs a density model: flow or ebm; model vae"),
         (EBM, {"scores": ["negative_log_density"]}, {}, "negative_log_density needs a normalised density: flow; model"),
-        (FLOW, {"scores": ["mse"]}, {}, "mse needs an auto-encoder; model flow as it is has loss, negative_log_density"),
+        (
+            FLOW,
+            {"scores": ["mse"]},
+            {},
+            "mse needs an auto-encoder; model flow as it is has loss, negative_log_density",
+        ),
         (EBM, {"scores": ["loss", "kl"]}, {}, "kl needs an auto-encoder; model ebm as it is has loss, energy"),
         (FLOW, {"kl": {"beta": 0.5}}, {}, "task.kl.beta: expected no task.kl beside model flow, .* found 0.5"),
         (EBM, {"disco": {"of": "reconstruction"}}, {}, "task.disco.of: expected loss or score beside model ebm"),
@@ -254,7 +259,12 @@ EXPOSED = {"classes": ["top"]}
         (VAE, {"scores": ["loss"], "exposure": {**EXPOSED, "kind": "energy-margin"}}, {}, "needs a density model"),
         (FLOW, {}, {"monitor": {"metric": "val/kl"}}, "training.monitor.metric: val/kl is of auto-encoders alone"),
         (FLOW, {"disco": {}}, {"accumulate": 2}, "expected 1 and on_out_of_memory: fail beside task.disco"),
-        (FLOW | {"scalars": ["jet_pt", "jet_pt"]}, {}, {}, "scalars\n.*expected each scalar once, found 'jet_pt' again"),
+        (
+            FLOW | {"scalars": ["jet_pt", "jet_pt"]},
+            {},
+            {},
+            "scalars\n.*expected each scalar once, found 'jet_pt' again",
+        ),
         (FLOW | {"scalars": []}, {}, {}, "scalars"),
         (FLOW | {"transforms": 0}, {}, {}, "transforms"),
         (EBM | {"step_size": 0}, {}, {}, "step_size"),
@@ -274,8 +284,8 @@ def test_objectives_of_auto_encoders_are_refused():
 
 
 def test_taggers_return_no_density():
-    with pytest.raises(ValueError, match="task anomaly expects .* returns reconstruction or density, found pfn"):
+    with pytest.raises(ValueError, match=r"task anomaly expects .* returns reconstruction or density, found pfn"):
         make_spec({"name": "pfn"}, {"scores": ["loss"]})
     spec = make_spec(EBM).model_dump(mode="json") | {"task": {"name": "tagging"}}
-    with pytest.raises(ValueError, match="task tagging expects .* returns logits, found ebm, which returns density"):
+    with pytest.raises(ValueError, match=r"task tagging expects .* returns logits, found ebm, which returns density"):
         TrialSpec.model_validate(spec)
