@@ -285,7 +285,7 @@ class _LossAndZero(nn.Module):
 
 
 class _ErrorAndLatents(nn.Module):
-    """An auto-encoder's error, latent coordinates and, if learned, their density side by side, shape (B, 1 + L or more)."""
+    """An auto-encoder's error, latent coordinates and, if learned, their density, shape (B, 1 + L or more)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
