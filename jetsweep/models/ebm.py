@@ -26,7 +26,7 @@ class EBMConfig(DensityConfig):
 
     name: Literal["ebm"] = "ebm"
     features: str = Field(
-        "atlas7", description="Feature set of the constituents; samples begin as unit normal noise in it."
+        "aligned", description="Feature set of the constituents; samples begin as normal noise in it."
     )
     num_constituents: PositiveInt = Field(40, description="Hardest constituents S that enter.")
     encoder: Literal["transformer", "deep-set", "dense"] = Field("transformer", description="Kind of encoder.")
@@ -34,6 +34,9 @@ class EBMConfig(DensityConfig):
     set_width: PositiveInt = Field(128, description="Width of constituents in the deep-set and transformer encoders.")
     num_layers: PositiveInt = Field(8, description="Constituent layers of these encoders.")
     num_heads: PositiveInt = Field(16, description="Attention heads of the transformer encoder.")
+    start_width: PositiveFloat = Field(
+        0.3, description="Standard deviation of the noise that samples begin as: somewhat wider than the features."
+    )
     langevin_steps: PositiveInt = Field(24, description="Steps from noise to a sample of the model.")
     step_size: PositiveFloat = Field(0.1, description="Factor on the slope of the energy in a step.")
     step_noise: NonNegativeFloat = Field(0.005, description="Standard deviation of the noise of a step.")
@@ -109,7 +112,7 @@ class EBM(nn.Module):
 
     @torch.no_grad()
     def sample(self, like_BSF: Tensor, mask_BS: Tensor, rows: Tensor) -> Tensor:
-        """Constituents by Langevin dynamics in the energy from unit normal noise, shape (B, S, F)."""
+        """Constituents by Langevin dynamics in the energy from normal noise, shape (B, S, F)."""
         config, shape = self.config, like_BSF.shape
 
         def noise(step: int) -> Tensor:
@@ -119,7 +122,7 @@ class EBM(nn.Module):
 
         # of the inputs alone: parameters gather nothing here
         slope = torch.func.grad(lambda x_BSF: self.energy(x_BSF, mask_BS).sum())
-        x_BSF = noise(0)
+        x_BSF = config.start_width * noise(0)
         for step in range(config.langevin_steps):
             x_BSF = x_BSF + config.step_noise * noise(step + 1)
             x_BSF = torch.where(mask_BS[..., None], x_BSF - config.step_size * slope(x_BSF), 0.0)

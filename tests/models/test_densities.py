@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from jetsweep.errors import JetsweepError
-from jetsweep.models import create_model
+from jetsweep.models import create_model, require_packages
+from jetsweep.models._row_noise import normal_of_rows
+from jetsweep.models.ebm import EBM, EBMConfig
+from jetsweep.models.flow import FlowConfig
 from jetsweep.models.vae import VAE, VAEConfig
 from jetsweep.testing.toys import toy_inputs
 
@@ -22,8 +25,9 @@ def flows():
     return _flows
 
 
-def grid(num_dimensions, half_width=9.0, step=0.05):
+def grid(num_dimensions, half_width=9.0):
     """Points on a grid, shape (N, D), and the volume that each stands for."""
+    step = {1: 0.002, 2: 0.05}[num_dimensions]
     axis = torch.arange(-half_width, half_width, step) + step / 2
     return torch.cartesian_prod(*[axis] * num_dimensions).view(-1, num_dimensions), step**num_dimensions
 
@@ -36,10 +40,12 @@ def test_the_density_integrates_to_one(flows, kind, num_dimensions, standardise)
     settings = flows.FlowSettings(kind=kind, transforms=2, widths=(16, 16))
     flow = flows.DensityFlow(num_dimensions, settings, "test", standardise)
     with torch.no_grad():
-        for parameter in flow.parameters():  # far from where training begins
-            parameter.add_(0.3 * torch.randn_like(parameter))
+        for parameter in flow.parameters():  # away from where training begins
+            parameter.add_(0.1 * torch.randn_like(parameter))
         points, volume = grid(num_dimensions)
-        assert float(torch.exp(-flow(points)).sum()) * volume == pytest.approx(1.0, abs=2e-3)
+        density = torch.exp(-flow(points))
+    assert float(density.double().sum()) * volume == pytest.approx(1.0, abs=1e-3)
+    assert float((density - torch.exp(-0.5 * points.square().sum(dim=1)) / (2 * math.pi) ** 0.5).abs().max()) > 0.01
 
 
 @pytest.mark.parametrize("kind", ["nsf", "maf"])
@@ -69,6 +75,18 @@ def test_a_flow_keeps_single_precision_under_autocast(flows):
         found = flow(x)
     assert found.dtype == torch.float32
     assert torch.equal(found, flow(x.float()))
+
+
+def test_a_flow_is_its_density_of_standardised_scalars(flows):
+    config = {"features": "scalars", "scalars": ("jet_mass", "jet_pt"), "kind": "maf", "transforms": 1}
+    network = create_model("flow", num_features=2, **config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()  # the identity
+        x = torch.randn(9, 2)
+        outputs = network.eval()(x)
+    torch.testing.assert_close(outputs.energy, 0.5 * x.square().sum(dim=1) + math.log(2 * math.pi))
+    assert outputs.loss is outputs.energy
 
 
 def latent(**config):
@@ -101,6 +119,75 @@ def test_the_latent_density_is_that_of_the_posterior_means(flows):
     assert latent()[0].eval()(**tensors).latent_nll is None
 
 
+def energy_model(num_jets=64, **config):
+    config = EBMConfig(**{"encoder": "deep-set", "set_width": 16, "num_layers": 2, "widths": (16,), **config})
+    tensors, _, num_features = toy_inputs(config, EBM.inputs, num_jets, 20, min_constituents=5)
+    torch.manual_seed(1)
+    return EBM(config, num_features), tensors
+
+
+@pytest.mark.parametrize("encoder", ["dense", "deep-set", "transformer"])
+def test_samples_follow_langevin_dynamics(encoder):
+    """Step by step with autograd; of parameters no gradient is left."""
+    network, tensors = energy_model(encoder=encoder, num_heads=4, num_constituents=20, langevin_steps=5)
+    config, mask, rows = network.config, tensors["mask"], tensors["rows"]
+    features = torch.where(mask[..., None], tensors["features"], 0.0)
+
+    def noise(call):
+        normal = normal_of_rows(rows, features[0].numel(), network.key, torch.tensor(call))
+        return torch.where(mask[..., None], normal.view_as(features), 0.0)
+
+    network.calls.fill_(2)  # two batches of six draws went before
+    x = config.start_width * noise(12)
+    for step in range(5):
+        x = (x + config.step_noise * noise(13 + step)).requires_grad_()
+        (slope,) = torch.autograd.grad(network.energy(x, mask).sum(), x)
+        x = torch.where(mask[..., None], x.detach() - config.step_size * slope, 0.0)
+    found = network.train().sample(features, mask, rows)
+    torch.testing.assert_close(found, x)
+    assert not found.requires_grad
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert int(network.calls) == 3
+
+
+def test_the_loss_of_an_energy_model_contrasts_jets_and_samples():
+    network, tensors = energy_model(regularisation=0.3)
+    outputs = network.train()(**tensors)
+    squares = outputs.energy.square() + outputs.sample_energy.square()
+    torch.testing.assert_close(outputs.loss, outputs.energy - outputs.sample_energy + 0.3 * squares)
+    scored = network.eval()(**tensors)
+    assert torch.equal(scored.energy, outputs.energy)
+    assert scored.sample_energy is None
+
+
+def test_samples_do_not_depend_on_how_jets_are_split():
+    network, tensors = energy_model()
+    whole = network.train()(**tensors).sample_energy
+    halves = []
+    for part in (slice(0, 20), slice(20, 64)):
+        network.calls.zero_()
+        halves.append(network(**{name: x[part] for name, x in tensors.items()}).sample_energy)
+    torch.testing.assert_close(torch.cat(halves), whole)
+    assert not torch.allclose(network(**tensors).sample_energy, whole)
+
+
+def test_training_lowers_the_energy_of_jets_below_that_of_noise():
+    network, tensors = energy_model(200)
+    mask = tensors["mask"]
+    noise = torch.where(mask[..., None], network.config.start_width * torch.randn_like(tensors["features"]), 0.0)
+    optimizer = torch.optim.Adam(network.train().parameters(), lr=1e-2)
+    lead = []
+    for step in range(81):
+        if step % 80 == 0:
+            with torch.no_grad():
+                lead.append(network.energy(noise, mask) - network.energy(tensors["features"], mask))
+        optimizer.zero_grad()
+        network(**tensors).loss.mean().backward()
+        optimizer.step()
+    assert float(lead[1].mean()) > float(lead[0].mean()) + 0.1
+    assert float((lead[1] > 0).float().mean()) > 0.95
+
+
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "zuko", None)
     config = {**LATENT, "latent_flow": {}}
@@ -110,6 +197,10 @@ def test_a_missing_package_is_named(monkeypatch):
             make()
     create_model("vae", **LATENT)
     VAEConfig(**LATENT).require_packages()
+    sentence = r"model.name: flow needs the package zuko, not installed: pip install 'jetsweep\[flows\]'"
+    for make in (lambda: create_model("flow"), lambda: require_packages(["flow"]), FlowConfig().require_packages):
+        with pytest.raises(JetsweepError, match=sentence):
+            make()
 
 
 @pytest.mark.parametrize(
