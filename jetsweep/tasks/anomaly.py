@@ -126,7 +126,8 @@ class Anomaly(Task):
             total = total + parts["latent_nll"]
         if self.config.disco is not None:
             disco, mass_B = self.config.disco, batch.scalars["jet_mass"]
-            parts["disco"] = distance_correlation(self._decorrelated(outputs), mass_B, weight_B, disco.power)
+            decorrelated_B = self._decorrelated(disco.of, outputs)
+            parts["disco"] = distance_correlation(decorrelated_B, mass_B, weight_B, disco.power)
             total = total + disco.weight * self.weight(disco.annealing) * parts["disco"]
         return total, {"loss": total.detach(), **{name: part.detach() for name, part in parts.items()}}
 
@@ -140,15 +141,16 @@ class Anomaly(Task):
                 parts["kl"] = kl_per_jet(outputs.mean, outputs.log_variance, self.kl.convention)
         return {name: part_B for name, part_B in parts.items() if part_B is not None}
 
-    def _decorrelated(self, outputs: Any) -> Tensor:
+    def _decorrelated(self, of: str, outputs: Any) -> Tensor:
         """What shall not tell the mass, shape (B,)."""
         if isinstance(outputs, Density):
             return outputs.energy
-        match self.config.disco.of:
+        match of:
             case "loss":
                 return self.loss_per_jet(outputs)
             case "reconstruction":
-                return outputs.error
+                error_B: Tensor = outputs.error
+                return error_B
             case _:
                 return total_loss(outputs._replace(error=outputs.error_of_mean), self.kl)
 

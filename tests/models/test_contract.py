@@ -25,6 +25,7 @@ SMALLER = {
     "lgatr": {"num_blocks": 2, "num_heads": 2, "num_multivectors": 2, "num_scalars": 16},
     "lorentznet": {"width": 24, "num_layers": 2},
     "vae": {"features": "energyflow"},  # toy momenta are not scaled
+    "flow": {"features": "scalars"},  # of fifteen variables that are normal already there is little to learn
     "ebm": {"features": "kin", "set_width": 32, "num_layers": 2, "num_heads": 4, "widths": (32,), "langevin_steps": 6},
     "pelican": {"width": 25, "message_width": 15, "num_layers": 2},
 }

@@ -172,7 +172,7 @@ def test_samples_do_not_depend_on_how_jets_are_split():
 
 
 def test_training_lowers_the_energy_of_jets_below_that_of_noise():
-    network, tensors = energy_model(200)
+    network, tensors = energy_model(100, langevin_steps=12)
     mask = tensors["mask"]
     noise = torch.where(mask[..., None], network.config.start_width * torch.randn_like(tensors["features"]), 0.0)
     optimizer = torch.optim.Adam(network.train().parameters(), lr=1e-2)

@@ -126,6 +126,19 @@ def test_inputs_from_the_host_are_refused(name):
         exported(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ebm", {"encoder": "dense", "widths": (16,)}),
+        ("flow", {"kind": "maf"}),
+        ("vae", {"encoder": "transformer", "set_width": 16, "num_heads": 2, "widths": (16,)}),
+    ],
+)
+def test_other_kinds(name, settings):
+    graph, session, _ = exported(name, **settings)
+    compare(graph, session, [inputs(graph, 32, SLOTS), inputs(graph, 2, SLOTS)], 1e-5)
+
+
 @pytest.mark.parametrize("settings", [{"features": "full", "jet_axis": "stored"}, {"features": "atlas7"}], ids=str)
 def test_other_inputs(settings):
     graph, session, _ = exported("pfn", **settings)
