@@ -120,11 +120,20 @@ class EBM(nn.Module):
             found_BSF = normal_of_rows(rows, shape[1] * shape[2], self.key, call).view(shape).to(like_BSF.dtype)
             return torch.where(mask_BS[..., None], found_BSF, 0.0)
 
-        # of the inputs alone: parameters gather nothing here
-        slope = torch.func.grad(lambda x_BSF: self.energy(x_BSF, mask_BS).sum())
         x_BSF = config.start_width * noise(0)
         for step in range(config.langevin_steps):
             x_BSF = x_BSF + config.step_noise * noise(step + 1)
-            x_BSF = torch.where(mask_BS[..., None], x_BSF - config.step_size * slope(x_BSF), 0.0)
+            x_BSF = torch.where(mask_BS[..., None], x_BSF - config.step_size * self._slope(x_BSF, mask_BS), 0.0)
         self.calls += 1
         return x_BSF
+
+    def _slope(self, x_BSF: Tensor, mask_BS: Tensor) -> Tensor:
+        """Derivative of the energy by the features, shape (B, S, F); parameters gather no gradient."""
+        if torch.compiler.is_compiling():  # it follows no autograd.grad, and this is slow without it
+            return torch.func.grad(lambda x_BSF: self.energy(x_BSF, mask_BS).sum())(x_BSF)
+        # hooks of its own: what is saved here is gone before the loss, and no one else's to count
+        hooks = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+        with torch.enable_grad(), hooks:
+            x_BSF = x_BSF.detach().requires_grad_()
+            (slope_BSF,) = torch.autograd.grad(self.energy(x_BSF, mask_BS).sum(), x_BSF)
+        return slope_BSF

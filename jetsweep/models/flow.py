@@ -17,7 +17,7 @@ from jetsweep.models._scalars import ScalarsConfig
 WHAT = "model.name: flow"
 
 
-class FlowConfig(FlowSettings, ScalarsConfig, DensityConfig):
+class FlowModelConfig(FlowSettings, ScalarsConfig, DensityConfig):
     """Autoregressive flow of scalars. Needs the extra `flows`."""
 
     normalised: ClassVar[bool] = True
@@ -31,13 +31,13 @@ class FlowConfig(FlowSettings, ScalarsConfig, DensityConfig):
     )
 
 
-@register(FlowConfig)
+@register(FlowModelConfig)
 class Flow(nn.Module):
     """Density of the standardised scalars, learned by maximum likelihood.
 
     Parameters
     ----------
-    config : FlowConfig
+    config : FlowModelConfig
     num_features : int
         Scalars F.
     num_classes : int
@@ -51,7 +51,7 @@ class Flow(nn.Module):
 
     inputs: ClassVar[tuple[str, ...]] = ("jet_features",)
 
-    def __init__(self, config: FlowConfig, num_features: int, num_classes: int = 0) -> None:
+    def __init__(self, config: FlowModelConfig, num_features: int, num_classes: int = 0) -> None:
         super().__init__()
         self.flow = DensityFlow(num_features, config, WHAT)
 

@@ -10,7 +10,7 @@ from jetsweep.errors import JetsweepError
 from jetsweep.models import create_model, require_packages
 from jetsweep.models._row_noise import normal_of_rows
 from jetsweep.models.ebm import EBM, EBMConfig
-from jetsweep.models.flow import FlowConfig
+from jetsweep.models.flow import FlowModelConfig
 from jetsweep.models.vae import VAE, VAEConfig
 from jetsweep.testing.toys import toy_inputs
 
@@ -198,7 +198,7 @@ def test_a_missing_package_is_named(monkeypatch):
     create_model("vae", **LATENT)
     VAEConfig(**LATENT).require_packages()
     sentence = r"model.name: flow needs the package zuko, not installed: pip install 'jetsweep\[flows\]'"
-    for make in (lambda: create_model("flow"), lambda: require_packages(["flow"]), FlowConfig().require_packages):
+    for make in (lambda: create_model("flow"), lambda: require_packages(["flow"]), FlowModelConfig().require_packages):
         with pytest.raises(JetsweepError, match=sentence):
             make()
 
