@@ -129,7 +129,7 @@ class EBM(nn.Module):
 
     def _slope(self, x_BSF: Tensor, mask_BS: Tensor) -> Tensor:
         """Derivative of the energy by the features, shape (B, S, F); parameters gather no gradient."""
-        if torch.compiler.is_compiling():  # it follows no autograd.grad, and this is slow without it
+        if torch.compiler.is_compiling():  # it cannot follow autograd.grad, and torch.func bears no one else's hooks
             found_BSF: Tensor = torch.func.grad(lambda x_BSF: self.energy(x_BSF, mask_BS).sum())(x_BSF)
             return found_BSF
         # hooks of its own: what is saved here is gone before the loss, and no one else's to count
