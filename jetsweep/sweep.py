@@ -75,7 +75,6 @@ def run(
     JetsweepError
         If the sweep is not possible; nothing is left running.
     """
-    from jetsweep.models import require_packages
     from jetsweep.search.cluster import connected
     from jetsweep.search.concurrency import cluster_nodes, local_nodes, plan_concurrency
     from jetsweep.search.warm_start import find_earlier
@@ -83,7 +82,8 @@ def run(
 
     runs_root, data_root = Path(runs_root).absolute(), Path(data_root).absolute()
     resources, trials = template.example.resources, template.search.trials
-    require_packages(example.model.name for example in template.examples)
+    for example in template.examples:
+        example.model.require_packages()
     check_tracking(template, tracking_uri, runs_root, resume)
     find_earlier(template, runs_root)
     dataset = None

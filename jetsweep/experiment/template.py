@@ -304,7 +304,7 @@ class ExperimentTemplate:
         for i, objective in enumerate(experiment.search.objectives):
             wanted["search", "objectives", i, "metric"] = objective.metric
         for path, metric in wanted.items():
-            if metric not in known and metric != "train/loss":
+            if metric not in known and metric != "train/loss" and (path[0], metric) != ("training", "epoch"):
                 message = f"expected one of the metrics {', '.join(known)}, found {metric!r}"
                 raise self.document.error(path, message + did_you_mean(metric, known))
         for i, text in enumerate(experiment.search.constraints):

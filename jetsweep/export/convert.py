@@ -77,7 +77,7 @@ def _convert(graph: PaddedModel, example: tuple[Tensor, ...], slots_are_free: bo
     jets: dict[int, Any] = {0: torch.export.Dim.DYNAMIC}
     padded = {**jets, 1: torch.export.Dim.DYNAMIC} if slots_are_free else jets
     free = {CONSTITUENTS: padded, MASK: padded, SCALARS: jets}
-    with _quiet(), torch.no_grad():
+    with _quiet(), _plain_attention(), torch.no_grad():
         program = torch.onnx.export(
             _captured(graph, example, (tuple(free[name] for name in graph.input_names),)),
             dynamo=True,
@@ -156,6 +156,17 @@ def _first_reason(error: BaseException) -> str:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Without torch's fused kernels for whole transformer layers in inference, which ONNX has no name for."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

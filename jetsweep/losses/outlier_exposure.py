@@ -13,8 +13,11 @@ from torch import Tensor
 from jetsweep.errors import JetsweepError
 from jetsweep.losses._precision import at_least_single
 
-ExposureKind = Literal["mse-sigmoid", "mse-margin", "mae-sigmoid", "mae-margin", "kl-margin"]
-"""What is compared (squared or absolute reconstruction error per jet, or the divergence of every latent), and how."""
+ExposureKind = Literal[
+    "mse-sigmoid", "mse-margin", "mae-sigmoid", "mae-margin", "kl-margin", "energy-sigmoid", "energy-margin"
+]
+"""What is compared (squared or absolute reconstruction error per jet, the divergence of every latent, or minus the
+logarithm of a density, arXiv:2010.03759), and how."""
 
 
 def outlier_exposure(
@@ -27,7 +30,8 @@ def outlier_exposure(
     kind : ExposureKind
     background, outlier : Tensor, shape (B,), or (B, L) for "kl-margin"
         Of each background jet and of the outlier it is paired with: the mean squared error (``mse-``), the mean
-        absolute error (``mae-``), or the divergence of every latent (``kl-``, `jetsweep.losses.kl_per_latent`).
+        absolute error (``mae-``), the divergence of every latent (``kl-``, `jetsweep.losses.kl_per_latent`), or the
+        energy (``energy-``).
     margin : float
         Lead that an outlier shall have, for ``-margin``.
     weight : Tensor, shape (B,), optional

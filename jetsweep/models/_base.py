@@ -33,7 +33,8 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     outputs: ClassVar[str] = "logits"
-    """What the network returns: "logits" (B, C), or a "reconstruction" (`jetsweep.models.vae.Reconstruction`)."""
+    """What the network returns: "logits" (B, C), a "reconstruction" (`jetsweep.models.vae.Reconstruction`), or a
+    "density" (`jetsweep.models._density.Density`)."""
 
     name: str
     features: str = Field(
@@ -55,6 +56,10 @@ class ModelConfig(BaseModel):
     def jet_scaling(self) -> JetScaling:
         """How variables of the jet are scaled."""
         return "standard"
+
+    def require_packages(self) -> None:
+        """Raise a `JetsweepError` where the network needs an optional package that is not installed."""
+        require_packages([self.name])
 
 
 class Network(Protocol):

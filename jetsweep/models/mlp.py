@@ -9,28 +9,22 @@ from typing import ClassVar, Literal
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from jetsweep.models._base import ModelConfig, ScalarNames, register
+from jetsweep.models._base import ScalarNames, register
 from jetsweep.models._dense import dense_stack, initialised
+from jetsweep.models._scalars import ScalarsConfig
 
 DIJET = ("mass_light", "mass_difference", "tau21_light", "tau21_heavy")
 """Features of the LHC Olympics study, without the resonant variable."""
 
 
-class MLPConfig(ModelConfig):
+class MLPConfig(ScalarsConfig):
     """Dense network on scalars; the defaults are the published classifier without the resonant mass."""
 
     name: Literal["mlp"] = "mlp"
-    features: Literal["scalars", "high-level"] = Field(
-        "scalars", description="scalars: those named in `scalars`; high-level: the fifteen jet variables."
-    )
     scalars: ScalarNames = Field(DIJET, min_length=1, description="Scalars that are read, as the dataset has them.")
     binary_output: Literal["softmax", "sigmoid"] = Field("sigmoid", description="One sigmoid output, as published.")
     widths: tuple[PositiveInt, ...] = Field((64, 64, 64), description="Width of every hidden layer.")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout after every hidden layer.")
-
-    @property
-    def named_scalars(self) -> tuple[str, ...]:
-        return self.scalars if self.features == "scalars" else ()
 
 
 @register(MLPConfig)

@@ -24,6 +24,7 @@ from jetsweep.models._autoencoder_parts import (
     TransformerEncoder,
 )
 from jetsweep.models._base import JET_VARIABLES, JetScaling, ModelConfig, ScalarNames, register
+from jetsweep.models._flows import DensityFlow, FlowSettings, zuko_for
 from jetsweep.models._row_noise import normal_of_rows
 
 Z_AND_ANGLES = ("energyflow", "aligned", "aligned-flip")
@@ -32,6 +33,7 @@ NEEDS_CONSTITUENTS = ("lstm", "deep-set", "transformer", "chamfer", "emd")
 """Encoders, decoders and reconstruction errors of a sequence or a set, which the variables of a jet are not."""
 LIKELIHOODS = ("mse", "mae", "gaussian")
 """Errors that are the negative logarithm of a density but for a constant: unit normal, unit Laplace, normal."""
+LATENT_FLOW = "model.latent_flow"
 
 
 class Reconstruction(NamedTuple):
@@ -53,6 +55,9 @@ class Reconstruction(NamedTuple):
         The error without latent noise, which is what scores are made of; only while training with `decode_mean`.
     log_weights : Tensor, shape (B, K), or None
         ln p(x|z) + ln p(z) - ln q(z|x) of K samples z of the posterior, in nat; only in evaluation.
+    latent_nll : Tensor, shape (B,), or None
+        -ln p(mean) by a flow that learns the density of `mean` and lets no gradient through to it, in nat; only with
+        `latent_flow`.
     """
 
     error: Tensor
@@ -63,6 +68,7 @@ class Reconstruction(NamedTuple):
     log_variance: Tensor | None = None
     error_of_mean: Tensor | None = None
     log_weights: Tensor | None = None
+    latent_nll: Tensor | None = None
 
 
 class VAEConfig(ModelConfig):
@@ -116,6 +122,9 @@ class VAEConfig(ModelConfig):
     posterior_samples: NonNegativeInt = Field(
         0, description="Samples K of each jet's posterior in evaluation, for the scores negative_elbo and iwae."
     )
+    latent_flow: FlowSettings | None = Field(
+        None, description="Density of the latent coordinates, for the score latent_density; the rest learns as without."
+    )
 
     @model_validator(mode="after")
     def _inputs_fit(self) -> VAEConfig:
@@ -146,6 +155,11 @@ class VAEConfig(ModelConfig):
                 f" found {self.posterior_samples}"
             )
         return self
+
+    def require_packages(self) -> None:
+        super().require_packages()
+        if self.latent_flow is not None:
+            zuko_for(LATENT_FLOW)
 
     @property
     def has_order(self) -> bool:
@@ -180,6 +194,11 @@ class VAE(nn.Module):
         Features F per constituent, or variables of the jet.
     num_classes : int
         Not used: the output is the input.
+
+    Raises
+    ------
+    JetsweepError
+        If `config.latent_flow` needs a package that is not installed.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ("features", "mask", "rows")
@@ -202,6 +221,10 @@ class VAE(nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         self.key: Tensor
         self.calls: Tensor
+        # last, so that the other weights are those of a network without it
+        self.latent_flow = None
+        if config.latent_flow is not None:
+            self.latent_flow = DensityFlow(config.latent, config.latent_flow, LATENT_FLOW, standardise=True)
 
     def forward(
         self,
@@ -242,8 +265,17 @@ class VAE(nn.Module):
         if self.config.posterior_samples and not self.training:
             assert log_variance_BL is not None
             log_weights_BK = self._log_weights(target_BSF, mask_BS, mean_BL, log_variance_BL)
+        latent_nll_B = None if self.latent_flow is None else self.latent_flow(mean_BL.detach())
         return Reconstruction(
-            error_B, target_BSF, output_BSF, mask_BS, mean_BL, log_variance_BL, error_of_mean_B, log_weights_BK
+            error_B,
+            target_BSF,
+            output_BSF,
+            mask_BS,
+            mean_BL,
+            log_variance_BL,
+            error_of_mean_B,
+            log_weights_BK,
+            latent_nll_B,
         )
 
     def decode(self, z_BL: Tensor) -> Tensor:

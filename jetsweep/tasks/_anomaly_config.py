@@ -11,15 +11,27 @@ from jetsweep.data.reweight import ReweightConfig
 from jetsweep.losses.annealing import AnnealingConfig, ConstantAnnealing
 from jetsweep.losses.kl import KLConvention
 from jetsweep.losses.outlier_exposure import ExposureKind
-from jetsweep.tasks._anomaly_jets import DECORRELATED
-from jetsweep.tasks._anomaly_scores import SCORES
+from jetsweep.tasks._anomaly_jets import DECORRELATED, OF_AUTOENCODERS
+from jetsweep.tasks._anomaly_scores import check_scores
 from jetsweep.tasks._base import TaskConfig
 
 if TYPE_CHECKING:
     from jetsweep.metrics import MassJsd
 
 ScoreName = Literal[
-    "loss", "reconstruction", "kl", "mse", "mae", "mu2", "mu2_over_sigma2", "negative_elbo", "iwae", "emd"
+    "loss",
+    "reconstruction",
+    "kl",
+    "mse",
+    "mae",
+    "mu2",
+    "mu2_over_sigma2",
+    "negative_elbo",
+    "iwae",
+    "emd",
+    "latent_density",
+    "negative_log_density",
+    "energy",
 ]
 
 
@@ -44,7 +56,8 @@ class DiscoConfig(_Settings):
     of: Literal["loss", "reconstruction", "score"] = Field(
         "loss",
         description="What is decorrelated from the mass: the annealed loss with its latent noise, as published, its "
-        "reconstruction error, or the loss without noise and annealing, which jets are scored by.",
+        "reconstruction error, or the loss without noise and annealing, which jets are scored by; of a density model "
+        "its energy, -ln p.",
     )
     annealing: AnnealingConfig = Field(ConstantAnnealing(), description="Course of the weight over epochs.")
 
@@ -54,7 +67,9 @@ class ExposureConfig(_Settings):
 
     classes: tuple[str, ...] = Field(min_length=1, description="Classes that are outliers.")
     dataset: Literal["main", "outliers"] = Field("main", description="Of the dataset itself, or of data.outliers.")
-    kind: ExposureKind = Field("mse-margin", description="What is compared, and how.")
+    kind: ExposureKind = Field(
+        "mse-margin", description="What is compared, and how; energy, -ln p, of density models alone."
+    )
     weight: NonNegativeFloat = Field(2.0, description="Weight of the term (lambda).")
     margin: PositiveFloat | None = Field(
         None, description="Lead beyond which there is nothing to gain; 1 if not given. Of the margin kinds alone."
@@ -100,14 +115,16 @@ class MassJsdConfig(_Settings):
 class AnomalyConfig(TaskConfig):
     """Settings of the task `anomaly`."""
 
-    outputs: ClassVar[str] = "reconstruction"
+    outputs: ClassVar[tuple[str, ...]] = ("reconstruction", "density")
 
     name: Literal["anomaly"] = "anomaly"
     background: tuple[str, ...] = Field(min_length=1, description="Classes that are trained on, e.g. [qcd].")
     contamination: dict[str, NonNegativeFloat] = Field(
         {}, description="Signal over background, by class, of jets mixed into the training background."
     )
-    kl: KLConfig = Field(KLConfig(), description="KL term of a VAE.")
+    kl: KLConfig | None = Field(
+        None, description="KL term of a VAE, by default with beta: 0.1; other networks have none."
+    )
     disco: DiscoConfig | None = Field(None, description="Decorrelation from the mass; none if not given.")
     exposure: ExposureConfig | None = Field(None, description="Outlier exposure; none if not given.")
     use_weights: bool = Field(True, description="Weigh jets in the loss and in the metrics as the dataset does.")
@@ -115,7 +132,9 @@ class AnomalyConfig(TaskConfig):
         ("loss", "reconstruction", "kl"), min_length=1, description="Scores of every jet; larger is more anomalous."
     )
     main_score: str = Field(
-        "loss", description="The score that is measured; with _cdf its quantile among background of the same mass."
+        "loss",
+        description="The score that is measured, by default loss, or the first of scores that lack it; with _cdf its "
+        "quantile among background of the same mass.",
     )
     select_on: tuple[str, ...] = Field(
         (), description="Signals that may be used for choosing: metrics for objectives and the best epoch."
@@ -149,6 +168,14 @@ class AnomalyConfig(TaskConfig):
             raise ValueError(f"contamination: expected other classes than the background, found {both[0]!r}")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_score_is_main(cls, values: Any) -> Any:
+        scores = values.get("scores") if isinstance(values, dict) else None
+        if isinstance(scores, (list, tuple)) and scores and "loss" not in scores and "main_score" not in values:
+            return {**values, "main_score": scores[0]}
+        return values
+
     @model_validator(mode="after")
     def _scores_are_known(self) -> AnomalyConfig:
         if self.main_score.removesuffix(DECORRELATED) not in self.scores:
@@ -170,25 +197,59 @@ class AnomalyConfig(TaskConfig):
         """
         super().check_trial(spec)
         model, training = spec.model, spec.training
-        if not model.variational and self.kl.beta:
-            raise ValueError(
-                "task.kl.beta: expected 0 beside model.variational: false, which has no posterior; found "
-                f"{self.kl.beta:g}"
-            )
-        if self.exposure is not None:
-            if self.exposure.kind.startswith("kl") and not model.variational:
-                raise ValueError("task.exposure.kind: kl-margin needs model.variational: true, found false")
-            if self.exposure.kind.startswith(("mse", "mae")) and not model.has_order:
-                raise ValueError(
-                    f"task.exposure.kind: {self.exposure.kind} compares slot by slot, found model.reconstruction: "
-                    f"{model.reconstruction}, whose output has no order; use kl-margin"
-                )
-        for name in self.scores:
-            SCORES[name].check_model(name, model)
-        if self.disco is not None and self.disco.of == "score" and not model.decode_mean:
-            raise ValueError("task.disco.of: score needs model.decode_mean: true, found false")
+        if model.outputs == "density":
+            self._check_density(spec)
+        else:
+            self._check_autoencoder(model)
+        check_scores(self.scores, model)
         if self.disco is not None and (training.accumulate > 1 or training.on_out_of_memory == "halve"):
             raise ValueError(
                 "training.accumulate: expected 1 and on_out_of_memory: fail beside task.disco, since the correlation "
                 "is that of the whole batch"
             )
+
+    def _check_autoencoder(self, model: Any) -> None:
+        if self.kl is not None and self.kl.beta and not model.variational:
+            raise ValueError(
+                "task.kl.beta: expected 0 beside model.variational: false, which has no posterior; found "
+                f"{self.kl.beta:g}"
+            )
+        if self.exposure is not None:
+            kind = self.exposure.kind
+            if kind.startswith("energy"):
+                raise ValueError(f"task.exposure.kind: {kind} needs a density model, found {model.name}")
+            if kind.startswith("kl") and not model.variational:
+                raise ValueError("task.exposure.kind: kl-margin needs model.variational: true, found false")
+            if kind.startswith(("mse", "mae")) and not model.has_order:
+                raise ValueError(
+                    f"task.exposure.kind: {kind} compares slot by slot, found model.reconstruction: "
+                    f"{model.reconstruction}, whose output has no order; use kl-margin"
+                )
+        if self.disco is not None and self.disco.of == "score" and not model.decode_mean:
+            raise ValueError("task.disco.of: score needs model.decode_mean: true, found false")
+
+    def _check_density(self, spec: Any) -> None:
+        name = spec.model.name
+        if self.kl is not None and self.kl.beta:
+            raise ValueError(
+                f"task.kl.beta: expected no task.kl beside model {name}, which has no posterior; found {self.kl.beta:g}"
+            )
+        if self.exposure is not None and not self.exposure.kind.startswith("energy"):
+            raise ValueError(
+                f"task.exposure.kind: expected energy-margin or energy-sigmoid beside model {name}, which reconstructs "
+                f"nothing; found {self.exposure.kind}"
+            )
+        if self.disco is not None and self.disco.of == "reconstruction":
+            raise ValueError(
+                f"task.disco.of: expected loss or score beside model {name}, which reconstructs nothing; "
+                "found reconstruction"
+            )
+        objectives = getattr(spec, "search", None)
+        named = {"training.monitor.metric": spec.training.monitor.metric}
+        named |= {
+            f"search.objectives.{i}.metric": objective.metric
+            for i, objective in enumerate(objectives.objectives if objectives else ())
+        }
+        for key, metric in named.items():
+            if metric.removeprefix("val/") in OF_AUTOENCODERS:
+                raise ValueError(f"{key}: {metric} is of auto-encoders alone, found model {name}")

@@ -15,7 +15,8 @@ from jetsweep.errors import DataError
 from jetsweep.losses.kl import kl_per_latent
 from jetsweep.metrics import cross_fitted, distance_correlation, mean_signal, sic_curve, worst_signal
 from jetsweep.metrics.ensembles import combine, standardise
-from jetsweep.tasks._anomaly_jets import ACTIVE_NATS, DECORRELATED, SCORE, AnomalyJets
+from jetsweep.models._density import Density
+from jetsweep.tasks._anomaly_jets import ACTIVE_NATS, DECORRELATED, OF_AUTOENCODERS, SCORE, AnomalyJets
 from jetsweep.tasks._base import Evaluator, Gather
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ REPORTED = "reported_"
 
 def metric_names(config: AnomalyConfig) -> tuple[str, ...]:
     """Metrics that objectives, constraints and the best epoch may be chosen by."""
-    names = ["loss", "penalised_loss", "reconstruction", "kl", "active_latents", "mass_correlation"]
+    names = ["loss", "penalised_loss", *OF_AUTOENCODERS, "mass_correlation"]
     names += [f"mass_jsd_at_{efficiency:g}" for efficiency in config.background_efficiencies]
     if config.select_on:
         names += ["worst_signal_auc", "mean_signal_auc", "worst_signal_max_sic"]
@@ -52,11 +53,12 @@ class AnomalyEvaluator(Evaluator):
             "mass": batch.scalars["jet_mass"],
             "pt": batch.scalars["jet_pt"],
             "loss": self.task.validation_loss(outputs),
-            "error": outputs.error,
             **self.task.predictions(outputs),
         }
-        if outputs.log_variance is not None:
-            columns["latent_kl"] = kl_per_latent(outputs.mean, outputs.log_variance)
+        if not isinstance(outputs, Density):
+            columns["error"] = outputs.error
+            if outputs.log_variance is not None:
+                columns["latent_kl"] = kl_per_latent(outputs.mean, outputs.log_variance)
         weight = self.task.jet_weight(batch)
         if weight is not None:
             columns["weight"] = weight
@@ -127,15 +129,17 @@ class AnomalyEvaluator(Evaluator):
 
     def _of_outputs(self) -> dict[str, float]:
         """Loss and its parts, over the background."""
-        config, found, chosen = self.task.config, self._gathered, self._is_background
-        values = {"loss": self._mean("loss"), "reconstruction": self._mean("error"), "kl": 0.0, "active_latents": 0.0}
+        found, chosen = self._gathered, self._is_background
+        values = {"loss": self._mean("loss")}
+        if "error" in found:
+            values |= {"reconstruction": self._mean("error"), "kl": 0.0, "active_latents": 0.0}
         jets = self._jets()
         weight = jets.weight_of(chosen)
         if "latent_kl" in found:
             mean_L = jets.mean_kl(chosen)
             # as the loss has it
             scale = 1.0 if weight is None else float(weight.mean(dtype=np.float64))
-            values["kl"] = scale * float(mean_L.sum() if config.kl.convention == "sum" else mean_L.mean())
+            values["kl"] = scale * float(mean_L.sum() if self.task.kl.convention == "sum" else mean_L.mean())
             values["active_latents"] = float((mean_L > ACTIVE_NATS).sum())
         values["penalised_loss"] = values["loss"] + self._penalty()
         return values

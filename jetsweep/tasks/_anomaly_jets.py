@@ -39,6 +39,9 @@ MIN_JETS = 10
 ACTIVE_NATS = 0.01
 """Mean divergence of a latent above which it tells something about the jet; below, it collapsed."""
 
+OF_AUTOENCODERS = ("reconstruction", "kl", "active_latents")
+"""Metrics that a density model does not have."""
+
 _GRID = 16
 
 

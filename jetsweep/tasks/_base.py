@@ -34,8 +34,8 @@ class TaskConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    outputs: ClassVar[str] = "logits"
-    """What the network must return; see `jetsweep.models._base.ModelConfig.outputs`."""
+    outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    """What the network may return; see `jetsweep.models._base.ModelConfig.outputs`."""
 
     uses_track_heads: ClassVar[bool] = False
     """Whether the network must return `jetsweep.models.gn2.TrackOutputs`."""
@@ -54,14 +54,14 @@ class TaskConfig(BaseModel):
         ValueError
         """
         model = spec.model
-        if model.outputs != self.outputs:
+        if model.outputs not in self.outputs:
             raise ValueError(
-                f"model: task {self.name} expects an architecture that returns {self.outputs}, found {model.name}, "
-                f"which returns {model.outputs}"
+                f"model: task {self.name} expects an architecture that returns {' or '.join(self.outputs)}, found "
+                f"{model.name}, which returns {model.outputs}"
             )
-        if spec.training.ensemble_epochs > 1 and self.outputs != "logits":
+        if spec.training.ensemble_epochs > 1 and model.outputs != "logits":
             raise ValueError(
-                f"training.ensemble_epochs: expected 1 beside task {self.name}, since a {self.outputs} has no mean as "
+                f"training.ensemble_epochs: expected 1 beside task {self.name}, since a {model.outputs} has no mean as "
                 f"probabilities have; found {spec.training.ensemble_epochs}"
             )
         found = getattr(model, "track_heads", False)

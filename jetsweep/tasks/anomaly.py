@@ -1,4 +1,5 @@
-"""Anomalous jets: an auto-encoder learns the background, and what it reproduces badly is anomalous (arXiv:2007.01850).
+"""Anomalous jets: an auto-encoder learns the background, and what it reproduces badly is anomalous (arXiv:2007.01850);
+or a model learns the background's density, and what is improbable is anomalous.
 
 Labels choose which jets are trained on and group the jets of metrics; they enter neither the loss nor the scaling, and
 early stopping and the choice of models only for signals in `select_on`.
@@ -20,9 +21,10 @@ from jetsweep.errors import DataError, JetsweepError
 from jetsweep.losses.annealing import AnnealingConfig, annealing_weight
 from jetsweep.losses.disco import distance_correlation
 from jetsweep.losses.kl import kl_per_jet, kl_per_latent
-from jetsweep.losses.outlier_exposure import outlier_exposure
+from jetsweep.losses.outlier_exposure import ExposureKind, outlier_exposure
 from jetsweep.losses.reconstruction import reconstruction_error
-from jetsweep.tasks._anomaly_config import AnomalyConfig, ExposureConfig
+from jetsweep.models._density import Density
+from jetsweep.tasks._anomaly_config import AnomalyConfig, ExposureConfig, KLConfig
 from jetsweep.tasks._anomaly_evaluator import AnomalyEvaluator, metric_names
 from jetsweep.tasks._anomaly_jets import MIN_JETS, SCORE, AnomalyJets
 from jetsweep.tasks._anomaly_scores import SCORES, total_loss
@@ -58,6 +60,7 @@ class Anomaly(Task):
 
     def __init__(self, config: AnomalyConfig, classes: Sequence[str]) -> None:
         self.config, self.classes = config, tuple(classes)
+        self.kl = config.kl or KLConfig()
         exposed = config.exposure.classes if config.exposure and config.exposure.dataset == "main" else ()
         for key, names in {
             "background": config.background,
@@ -102,8 +105,10 @@ class Anomaly(Task):
         return annealing_weight(annealing, int(self.epoch) if annealing.name == "published" else self.epoch)
 
     def loss_per_jet(self, outputs: Any) -> Tensor:
-        """Reconstruction error plus the annealed divergence, shape (B,)."""
-        kl = self.config.kl
+        """Reconstruction error plus the annealed divergence, or what a density lowers, shape (B,)."""
+        if isinstance(outputs, Density):
+            return outputs.loss
+        kl = self.kl
         error_B: Tensor = outputs.error
         if outputs.log_variance is None:
             return error_B
@@ -117,21 +122,38 @@ class Anomaly(Task):
     def loss(self, outputs: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         per_jet_B, weight_B = self.loss_per_jet(outputs), self.jet_weight(batch)
         total = _mean(per_jet_B, weight_B)
-        parts = {"reconstruction": _mean(outputs.error, weight_B)}
-        if outputs.log_variance is not None:
-            parts["kl"] = _mean(kl_per_jet(outputs.mean, outputs.log_variance, self.config.kl.convention), weight_B)
+        parts = {name: _mean(part_B, weight_B) for name, part_B in self._parts(outputs).items()}
+        if "latent_nll" in parts:  # of parameters of its own, so that its size does not matter to the others
+            total = total + parts["latent_nll"]
         if self.config.disco is not None:
             disco, mass_B = self.config.disco, batch.scalars["jet_mass"]
-            match disco.of:
-                case "loss":
-                    decorrelated_B = per_jet_B
-                case "reconstruction":
-                    decorrelated_B = outputs.error
-                case "score":
-                    decorrelated_B = total_loss(outputs._replace(error=outputs.error_of_mean), self.config.kl)
+            decorrelated_B = self._decorrelated(disco.of, outputs)
             parts["disco"] = distance_correlation(decorrelated_B, mass_B, weight_B, disco.power)
             total = total + disco.weight * self.weight(disco.annealing) * parts["disco"]
         return total, {"loss": total.detach(), **{name: part.detach() for name, part in parts.items()}}
+
+    def _parts(self, outputs: Any) -> dict[str, Tensor]:
+        """Terms of the loss before their weights, each of shape (B,)."""
+        if isinstance(outputs, Density):
+            parts = {"energy": outputs.energy, "sample_energy": outputs.sample_energy}
+        else:
+            parts = {"reconstruction": outputs.error, "latent_nll": outputs.latent_nll}
+            if outputs.log_variance is not None:
+                parts["kl"] = kl_per_jet(outputs.mean, outputs.log_variance, self.kl.convention)
+        return {name: part_B for name, part_B in parts.items() if part_B is not None}
+
+    def _decorrelated(self, of: str, outputs: Any) -> Tensor:
+        """What shall not tell the mass, shape (B,)."""
+        if isinstance(outputs, Density):
+            return outputs.energy
+        match of:
+            case "loss":
+                return self.loss_per_jet(outputs)
+            case "reconstruction":
+                error_B: Tensor = outputs.error
+                return error_B
+            case _:
+                return total_loss(outputs._replace(error=outputs.error_of_mean), self.kl)
 
     def training_loss(
         self, phase: str, module: nn.Module, batches: Mapping[str, Batch]
@@ -150,26 +172,22 @@ class Anomaly(Task):
 
         Parameters
         ----------
-        background, outliers : Reconstruction
+        background, outliers : Reconstruction or Density
         batch : Batch
             The outliers; ``targets["pair"]`` names the row of the background jet of each. Without it they are spread
             evenly over the background.
         """
-        config, num_background = self._exposure, len(background.error)
+        config = self._exposure
+        background_B, outliers_R = (_compared(config.kind, outputs) for outputs in (background, outliers))
+        num_background = len(background_B)
         if not len(batch):  # a rank whose share of few outliers is none
-            nothing: Tensor = 0.0 * outliers.error.sum()
+            nothing: Tensor = 0.0 * outliers_R.sum()
             return nothing
         pair_R = batch.targets.get("pair")
         if pair_R is None:
-            pair_R = torch.arange(len(batch), device=outliers.error.device) * num_background // len(batch)
-        kind = config.kind
-        if kind.startswith("kl"):
-            found = [kl_per_latent(x.mean, x.log_variance) for x in (background, outliers)]
-        else:
-            measure: Any = kind.split("-")[0]
-            found = [reconstruction_error(x.target, x.output, x.mask, measure) for x in (background, outliers)]
+            pair_R = torch.arange(len(batch), device=outliers_R.device) * num_background // len(batch)
         term = outlier_exposure(
-            kind, found[0].index_select(0, pair_R), found[1], config.margin or 1.0, self.jet_weight(batch)
+            config.kind, background_B.index_select(0, pair_R), outliers_R, config.margin or 1.0, self.jet_weight(batch)
         )
         return term * len(batch) / (config.ratio * num_background)
 
@@ -234,11 +252,24 @@ class Anomaly(Task):
         return tuple(f"{SCORE}{name}" for name in self.config.scores)
 
     def predictions(self, outputs: Any) -> dict[str, Tensor]:
-        return {f"{SCORE}{name}": SCORES[name].of(outputs, self.config.kl) for name in self.config.scores}
+        return {f"{SCORE}{name}": SCORES[name].of(outputs, self.kl) for name in self.config.scores}
 
     def validation_loss(self, outputs: Any) -> Tensor:
         """What `val/loss` is the mean of, shape (B,): no annealing, no free bits, no penalty."""
-        return total_loss(outputs, self.config.kl)
+        return total_loss(outputs, self.kl)
+
+
+def _compared(kind: ExposureKind, outputs: Any) -> Tensor:
+    """What outliers shall have more of than the background, shape (B,), or (B, L) of latents."""
+    measure = kind.split("-")[0]
+    match measure:
+        case "energy":
+            energy_B: Tensor = outputs.energy
+            return energy_B
+        case "kl":
+            return kl_per_latent(outputs.mean, outputs.log_variance)
+        case _:
+            return reconstruction_error(outputs.target, outputs.output, outputs.mask, measure)  # type: ignore[arg-type]
 
 
 def _mean(x_B: Tensor, weight_B: Tensor | None) -> Tensor:

@@ -14,11 +14,12 @@ from jetsweep.testing.checks import (
     check_rotation_invariance,
     on_four_vectors,
 )
-from jetsweep.testing.contract import AutoencoderContract, ModelContract
+from jetsweep.testing.contract import AutoencoderContract, DensityContract, ModelContract
 from jetsweep.testing.toys import toy_four_vectors, toy_inputs
 
 __all__ = [
     "AutoencoderContract",
+    "DensityContract",
     "ModelContract",
     "check_batch_independence",
     "check_boost_invariance",

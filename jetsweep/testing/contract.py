@@ -250,8 +250,41 @@ class AutoencoderContract(ModelContract):
         assert outputs.mean.isfinite().all()
 
 
+class DensityContract(ModelContract):
+    """Tests of a model of the density of jets, on what it lowers in training and its energy in evaluation."""
+
+    def build(self, config: ModelConfig, num_features: int) -> nn.Module:
+        return _LossAndZero(build_network(config, num_features, 0))
+
+    def loss(self, network: nn.Module, tensors: dict[str, Tensor], label_B: Tensor) -> Tensor:
+        loss_B: Tensor = network(**tensors)[:, 0]
+        return loss_B.mean()
+
+    def test_outputs_are_finite_logits(self) -> None:
+        """Not logits here, but finite, one per jet, and in evaluation the loss is the energy."""
+        tensors, _, _ = self.toys()
+        summary: Any = self.make()
+        outputs = summary.network(**tensors)
+        assert outputs.energy.shape == (self.num_jets,)
+        assert outputs.energy.isfinite().all()
+        assert torch.equal(outputs.loss, outputs.energy)
+        assert outputs.sample_energy is None
+
+
+class _LossAndZero(nn.Module):
+    """What a density lowers beside a column of zeros, shape (B, 2), so that there are two classes to tell apart."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, **tensors: Tensor) -> Tensor:
+        loss_B = self.network(**tensors).loss
+        return torch.stack([loss_B, torch.zeros_like(loss_B)], dim=1)
+
+
 class _ErrorAndLatents(nn.Module):
-    """An auto-encoder's error and latent coordinates side by side, shape (B, 1 + L)."""
+    """An auto-encoder's error, latent coordinates and, if learned, their density, shape (B, 1 + L or more)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -259,7 +292,10 @@ class _ErrorAndLatents(nn.Module):
 
     def forward(self, **tensors: Tensor) -> Tensor:
         outputs = self.network(**tensors)
-        return torch.cat([outputs.error[:, None], outputs.mean.float()], dim=1)
+        columns = [outputs.error[:, None], outputs.mean.float()]
+        if outputs.latent_nll is not None:
+            columns.append(outputs.latent_nll[:, None])
+        return torch.cat(columns, dim=1)
 
 
 @lru_cache(maxsize=4)

@@ -160,7 +160,9 @@ ScheduleConfig = Annotated[
 class MonitorConfig(_Settings):
     """The metric that decides which epoch is best, and when to stop early."""
 
-    metric: str = Field("val/loss", description="Name of a reported metric, e.g. val/auc.")
+    metric: str = Field(
+        "val/loss", description="Name of a reported metric, e.g. val/auc; epoch with mode max keeps the last."
+    )
     mode: Literal["min", "max"] = Field("min", description="Whether smaller or larger is better.")
     patience: PositiveInt | None = Field(None, description="Stop after this many epochs without improvement.")
     min_delta: NonNegativeFloat = Field(0.0, description="A smaller change does not count as an improvement.")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jetsweep.models import MODELS, ModelConfig
-from jetsweep.testing import AutoencoderContract, ModelContract
+from jetsweep.testing import AutoencoderContract, DensityContract, ModelContract
 
 # sizes for the twenty training steps; architectures that are not named train as configured by default
 SMALL_GN2 = {"width": 32, "output_width": 32, "num_layers": 2, "num_heads": 4, "hidden": 64, "head_sizes": (32,)}
@@ -25,9 +25,11 @@ SMALLER = {
     "lgatr": {"num_blocks": 2, "num_heads": 2, "num_multivectors": 2, "num_scalars": 16},
     "lorentznet": {"width": 24, "num_layers": 2},
     "vae": {"features": "energyflow"},  # toy momenta are not scaled
+    "flow": {"features": "scalars"},  # of fifteen variables that are normal already there is little to learn
+    "ebm": {"features": "kin", "set_width": 32, "num_layers": 2, "num_heads": 4, "widths": (32,), "langevin_steps": 6},
     "pelican": {"width": 25, "message_width": 15, "num_layers": 2},
 }
-LEARNING_RATES = {"lgatr": 3e-3}
+LEARNING_RATES = {"lgatr": 3e-3, "flow": 1e-2}
 # torch follows the package's cached constants and its own product with its own gradient, but remarks on both
 SAID_WHILE_COMPILING = {
     "lgatr": (
@@ -36,7 +38,8 @@ SAID_WHILE_COMPILING = {
     )
 }
 # packages of optional extras
-NEEDS = {"lgatr": "lgatr"}
+NEEDS = {"flow": "zuko", "lgatr": "lgatr"}
+CONTRACTS = {"logits": ModelContract, "reconstruction": AutoencoderContract, "density": DensityContract}
 # pcnn sorts by pT inside, so the order of slots does not matter to it
 IN_SLOT_ORDER = {"dnn", "vae"}
 
@@ -47,12 +50,11 @@ def contract_of(name: str) -> type[ModelContract]:
     facts = {"config": config(), "training_config": smaller, "is_permutation_invariant": name not in IN_SLOT_ORDER}
     if name in LEARNING_RATES:
         facts["learning_rate"] = LEARNING_RATES[name]
-    base = AutoencoderContract if config.outputs == "reconstruction" else ModelContract
-    contract = type(f"Test_{name}", (base,), facts)
+    contract = type(f"Test_{name}", (CONTRACTS[config.outputs],), facts)
     for warning in SAID_WHILE_COMPILING.get(name, ()):
         contract = pytest.mark.filterwarnings(f"ignore:{warning}")(contract)
     if name in NEEDS and find_spec(NEEDS[name]) is None:
-        contract = pytest.mark.skip(reason=f"needs the extra {name}")(contract)
+        contract = pytest.mark.skip(reason=f"needs the package {NEEDS[name]}")(contract)
     return contract
 
 
@@ -104,6 +106,29 @@ class TestHighLevelVAE(AutoencoderContract):
 class TestScalarAutoencoder(AutoencoderContract):
     config = MODELS.get("vae").config(features="scalars", scalars=("jet_mass", "tau21"), variational=False, latent=1)
     learning_rate = 1e-2
+
+
+class TestDenseEBM(DensityContract):
+    config = MODELS.get("ebm").config(encoder="dense", features="kin", widths=(32, 16), num_constituents=15)
+    is_permutation_invariant = False
+
+
+class TestDeepSetEBM(DensityContract):
+    config = MODELS.get("ebm").config(
+        encoder="deep-set", features="kin", set_width=32, num_layers=2, widths=(32,), langevin_steps=10
+    )
+
+
+@pytest.mark.skipif(find_spec("zuko") is None, reason="needs the package zuko")
+class TestMaskedAutoregressiveFlow(DensityContract):
+    config = MODELS.get("flow").config(kind="maf", features="scalars")
+    learning_rate = 1e-2
+
+
+@pytest.mark.skipif(find_spec("zuko") is None, reason="needs the extra flows")
+class TestLatentFlowVAE(AutoencoderContract):
+    config = MODELS.get("vae").config(features="energyflow", latent=4, widths=(32, 16), latent_flow={"transforms": 2})
+    is_permutation_invariant = False
 
 
 for _name in MODELS.names():

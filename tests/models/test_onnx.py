@@ -27,7 +27,14 @@ FIXED_SLOTS = {"pelican"}  # architectures whose graphs need jets padded to thei
 SMALL_GN2 = {"width": 16, "output_width": 8, "num_layers": 1, "num_heads": 2, "hidden": 16, "head_sizes": (8,)}
 COMPUTED_ON_THE_HOST = {"lundnet"}
 EXPORTED = sorted(set(MODELS.names()) - COMPUTED_ON_THE_HOST)
+TASKS = {
+    "logits": "tagging",
+    "reconstruction": {"name": "anomaly", "background": ["qcd"]},
+    "density": {"name": "anomaly", "background": ["qcd"], "scores": ["energy"]},
+}
 SMALLER = {
+    "ebm": {"set_width": 16, "num_layers": 1, "num_heads": 2, "widths": (8,)},
+    "flow": {"transforms": 2, "widths": (8,)},
     "dnn": {"width": 16, "num_layers": 1, "num_constituents": 10},
     "lgatr": {"num_blocks": 1, "num_heads": 2, "num_multivectors": 2, "num_scalars": 4},
     "lorentznet": {"width": 8, "num_layers": 1},
@@ -60,7 +67,7 @@ def exported(name, fixed_slots=FIXED_SLOTS, **settings):
     """Graph with random weights and statistics, and its ONNX session."""
     model = {"name": name, **SMALLER.get(name, {}), **settings}
     data = {"path": "nowhere", "max_constituents": SLOTS}
-    task = "tagging" if MODELS.get(name).config.outputs == "logits" else {"name": "anomaly", "background": ["qcd"]}
+    task = TASKS[MODELS.get(name).config.outputs]
     spec = TrialSpec.model_validate({"name": "t", "data": data, "task": task, "model": model})
     classes = ("qcd", "top")
     num_outputs = build_task(spec.task, classes).num_outputs(spec.model.binary_output)
@@ -117,6 +124,19 @@ def test_scores_of_onnx_equal_those_of_pytorch(name):
 def test_inputs_from_the_host_are_refused(name):
     with pytest.raises(JetsweepError, match=f"{name} cannot be written as ONNX: its inputs .* computed .* on the host"):
         exported(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ebm", {"encoder": "dense", "widths": (16,)}),
+        ("flow", {"kind": "maf"}),
+        ("vae", {"encoder": "transformer", "set_width": 16, "num_heads": 2, "widths": (16,)}),
+    ],
+)
+def test_other_kinds(name, settings):
+    graph, session, _ = exported(name, **settings)
+    compare(graph, session, [inputs(graph, 32, SLOTS), inputs(graph, 2, SLOTS)], 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from jetsweep.models import create_model
 
 needs_lgatr = pytest.mark.skipif(find_spec("lgatr") is None, reason="needs the extra lgatr")
+needs_zuko = pytest.mark.skipif(find_spec("zuko") is None, reason="needs the extra flows")
 SMALL_PART = {
     "embed_dims": (32, 64, 32),
     "pair_embed_dims": (16, 16),
@@ -56,6 +57,7 @@ def count(module):
         ("efn", 2, 1, ATLAS_EFN, 959_251),
         ("hldnn", 15, 1, {}, 133_381),
         ("mlp", 4, 1, {}, 8_705),
+        ("ebm", 3, 0, {}, 1_077_377),
         # counted on a network of this description; the printed 1,499,585 hold moving statistics and an unpublished stem
         ("resnet", 3, 1, {}, 1_479_921),
         ("lorentznet", 7, 2, {}, 224_072),
@@ -69,6 +71,7 @@ def count(module):
         ("lundnet", 5, 2, {}, 391_724),
         ("lundnet", 3, 2, {"features": "lund3"}, 391_528),
         # printed as 1.1M
+        pytest.param("flow", 15, 0, {}, 82_827, marks=needs_zuko),
         pytest.param("lgatr", 7, 2, {}, 1_074_564, marks=needs_lgatr),
         pytest.param("lgatr", 7, 1, {}, 1_074_338, marks=needs_lgatr),
     ],

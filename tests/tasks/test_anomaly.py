@@ -301,7 +301,8 @@ def test_scores_that_are_not_numbers_end_the_trial(data_root, tmp_path):
         ({"exposure": {"classes": ["qcd"]}}, {}, {}, r"exposure.classes: expected other classes"),
         ({"exposure": {"classes": ["top"], "kind": "mse-sigmoid", "margin": 1}}, {}, {}, r"margin: expected none"),
         ({"mass_jsd": {"low": 10, "high": 5}}, {}, {}, r"expected low < high, found 10 and 5"),
-        ({}, {"variational": False}, {}, r"task.kl.beta: expected 0 beside model.variational: false"),
+        ({"kl": {}}, {"variational": False}, {}, r"task.kl.beta: expected 0 beside model.variational: false"),
+        ({}, {"variational": False}, {}, r"task.scores: kl needs model.variational: true"),
         ({"kl": {"beta": 0}}, {"variational": False}, {}, r"task.scores: kl needs model.variational: true"),
         ({"scores": ["loss", "iwae"]}, {}, {}, r"task.scores: iwae needs model.posterior_samples of at least 1"),
         ({"disco": {}}, {}, {"accumulate": 2}, r"expected 1 and on_out_of_memory: fail beside task.disco"),
@@ -312,7 +313,12 @@ def test_scores_that_are_not_numbers_end_the_trial(data_root, tmp_path):
             {},
             r"mae-margin compares slot by slot, found model.reconstruction: chamfer",
         ),
-        ({}, {"name": "pfn", "widths": None}, {}, r"expects an architecture that returns reconstruction, found pfn"),
+        (
+            {},
+            {"name": "pfn", "widths": None},
+            {},
+            r"expects an architecture that returns reconstruction or density, found pfn",
+        ),
         (
             {},
             {},
