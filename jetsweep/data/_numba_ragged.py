@@ -22,12 +22,13 @@ def place(children, low_R, count_R, target_R, out_NF):  # type: ignore[no-untype
 def pad(values_NF, offsets, x_BPF, mask_BP):  # type: ignore[no-untyped-def]
     """Fill `x` with the leading P entries of each row and zeros, `mask` with where they are."""
     num_rows, length, num_columns = x_BPF.shape
-    source, target = values_NF.reshape(-1), x_BPF.reshape(-1)
+    source, target, mask = values_NF.reshape(-1), x_BPF.reshape(-1), mask_BP.reshape(-1)
     for i in range(num_rows):
         count = min(offsets[i + 1] - offsets[i], length)
-        first, begin, size = offsets[i] * num_columns, i * length * num_columns, count * num_columns
-        for k in range(size):
-            target[begin + k] = source[first + k]
-        target[begin + size : begin + length * num_columns] = 0.0
-        mask_BP[i, :count] = True
-        mask_BP[i, count:] = False
+        first, begin, end = offsets[i] * num_columns, i * length * num_columns, (i + 1) * length * num_columns
+        filled = begin + count * num_columns
+        # slices of one dimension become single copies, which loops over entries do not
+        target[begin:filled] = source[first : first + count * num_columns]
+        target[filled:end] = 0.0
+        mask[i * length : i * length + count] = True
+        mask[i * length + count : (i + 1) * length] = False
