@@ -68,14 +68,14 @@ def test_classes_in_another_order_and_strange_ones(toy_sweep, data, tmp_path):
 
         def loader(self, *arguments, **named):
             made = loader(*arguments, **named)
-            read = made.read
+            batches = made.batches
 
-            def swapped(rows):
-                batch = read(rows)
-                batch.targets["label"] = 1 - batch.targets["label"]
-                return batch
+            def swapped(epoch, start_step=0):
+                for batch in batches(epoch, start_step):
+                    batch.targets["label"] = 1 - batch.targets["label"]
+                    yield batch
 
-            made.read = swapped
+            made.batches = swapped
             return made
 
     again, _, _ = evaluate_model(loaded, Swapped(), "test", device=torch.device("cpu"))
