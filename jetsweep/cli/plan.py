@@ -149,18 +149,11 @@ def describe_data(experiment: Experiment, data_root: Path) -> tuple[dict[str, in
         return jets, label_counts(dataset, "train"), f"{dataset.path}, {_listing(jets)}"
     assert config.source is not None
     source = SOURCES.get(config.source.name)(config.source)
-    if isinstance(source, FileSource) and source.must_download:
-        return (
-            None,
-            dict.fromkeys(source.classes, 0),
-            f"{config.source.name}, to be downloaded; the number of jets is not known",
-        )
-    if source.total is None:
-        return (
-            None,
-            dict.fromkeys(source.classes, 0),
-            f"{config.source.name}, not made yet; the number of jets is not known",
-        )
+    to_download = isinstance(source, FileSource) and source.must_download
+    if to_download or source.total is None:
+        what = "to be downloaded" if to_download else "not made yet"
+        unknown = dict.fromkeys(source.classes, 0)
+        return None, unknown, f"{config.source.name}, {what}; the number of jets is not known"
     jets = {split: round(share * source.total) for split, share in SPLITS.items()}
     given = getattr(config.source, "classes", None)
     shares = given if isinstance(given, Mapping) else dict.fromkeys(source.classes, 1 / len(source.classes))
