@@ -120,6 +120,22 @@ def test_arrays_of_the_lhc_olympics(tmp_path):
     assert (label == 1).sum() + made.class_counts("val")["data"] == 400
 
 
+@pytest.mark.parametrize("outer", [False, True])
+def test_side_bands_of_a_narrower_region(tmp_path, outer):
+    """What the region leaves out of the inner array, and the outer one where it is there."""
+    source = lhco(tmp_path) | {"method": "cwola", "region": [3400, 3600]}
+    if outer:
+        columns_of_outer = np.random.default_rng(4).uniform([3.2, 0, 0, 0, 0, 0], [3.3, 0.5, 0.5, 1, 1, 0], (70, 6))
+        np.save(tmp_path / "outerdata_train.npy", columns_of_outer)
+    made = make_dataset(source, tmp_path / "made")
+    mass = np.load(tmp_path / "innerdata_train.npy")[:, 0]
+    inside = int(((mass >= 3.4) & (mass < 3.6)).sum())
+    assert made.class_counts("train")["data"] + made.class_counts("val")["data"] == inside
+    # the outer array lies further off than CWoLa looks
+    assert made.class_counts("train")["template"] + made.class_counts("val")["template"] == 400 - inside
+    assert len(made.manifest.provenance["side bands"]) == 1 + outer
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [

@@ -45,7 +45,11 @@ class ResonanceOptions(SourceOptions):
         "toy",
         description="Synthetic events with side bands, or the LHC Olympics arrays of the CATHODE study in `path`.",
     )
-    path: str | None = Field(None, description=f"lhco: folder of {', '.join(INNER)} and, for the side bands, {OUTER}.")
+    path: str | None = Field(
+        None,
+        description=f"lhco: folder of {', '.join(INNER)} and, for the side bands, {OUTER}; without that file they are "
+        "what a narrower region leaves out of the first.",
+    )
     method: Literal["idealised", "cathode", "cwola", "supervised"] = Field(
         "cathode", description="What the data of the signal region are told from."
     )
@@ -101,9 +105,16 @@ class ResonanceSource(Source):
         return {
             "generator": lhco if self.config.events == "lhco" else "jetsweep toy resonance (synthetic)",
             "signal_region_GeV": list(self.config.region),
+            **self._side_band_files(),
             "train and val": f"data: events of the signal region; template: {self.config.method}",
             "test": "data: true signal; template: true background, both in the signal region",
         }
+
+    def _side_band_files(self) -> dict[str, Any]:
+        if self.config.path is None or self.config.method not in ("cwola", "cathode"):
+            return {}
+        outer = [OUTER] if (Path(self.config.path) / OUTER).exists() else []
+        return {"side bands": [f"{INNER[0]} outside the signal region", *outer]}
 
     def jets(self) -> Iterator[tuple[str, Jets]]:
         data, template, background, signal = self._samples()
@@ -156,10 +167,10 @@ class ResonanceSource(Source):
     def _lhco(self) -> tuple[Events, Events, Events, Events]:
         config, folder = self.config, Path(self.config.path or "")
         inner, other, signal = (read_lhco(folder, (name,)) for name in INNER)
-        side = inner.take(np.zeros(len(inner), bool))
-        if config.method in ("cwola", "cathode"):
-            side = read_lhco(folder, (OUTER,))
-        data = inner.take(inner.inside(config.region))
+        inside = inner.inside(config.region)
+        data, side = inner.take(inside), inner.take(~inside)
+        if config.method in ("cwola", "cathode") and (not len(side) or (folder / OUTER).exists()):
+            side = side.joined(read_lhco(folder, (OUTER,)))
         rng = np.random.default_rng([config.seed, 7])
         background = other.take(~other.is_signal & other.inside(config.region))
         return data, side, background.take(rng.permutation(len(background))), signal.take(signal.inside(config.region))
