@@ -1,9 +1,11 @@
 """What the platform costs: an epoch against the bare loop's, the way to the first step, a trial that does nothing.
 
 ``python tests/benchmarks/overhead.py [rounds]`` prints markdown tables: median over rounds (smallest to largest). Let
-nothing else run on the machine meanwhile: epochs of the two are compared one run after the other.
+nothing else run on the machine meanwhile: epochs of the two are compared one run after the other. With ``--spare-core``
+it prints the first table alone, of trials on a running Ray cluster that leaves one core to the platform.
 """
 
+import argparse
 import io
 import math
 import os
@@ -12,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from rich.console import Console
 from jetsweep.data.config import prepare
 from jetsweep.experiment import ExperimentTemplate, load_experiment
 from jetsweep.search.cluster import connected
-from jetsweep.search.concurrency import cluster_nodes, local_nodes, plan_concurrency
+from jetsweep.search.concurrency import cluster_nodes, plan_concurrency, usable_cpus
 from jetsweep.search.listener import Listeners
 from jetsweep.search.progress import Progress
 from jetsweep.tracking import start_tracking
@@ -133,10 +135,10 @@ def watch_platform(root: Path, number: int) -> Watched:
     return watch(command, marks, root / "platform.log", ray_dir)
 
 
-def watch_bare(root: Path, number: int, template: ExperimentTemplate) -> Watched:
+def watch_bare(root: Path, number: int, template: ExperimentTemplate, cores: int) -> Watched:
     """The same trial, with as many threads, in a process that does nothing else."""
     workdir = root / "bare" / str(number)
-    threads = plan_concurrency(local_nodes(), template.example.resources, 1).threads
+    threads = plan_concurrency([{"CPU": float(cores)}], template.example.resources, 1).threads
     spec = template.example.trial_spec().model_dump_json()
     command = [sys.executable, "-c", BARE, spec, str(workdir), str(root / "data"), str(threads)]
     return watch(command, {"training": workdir / "history.jsonl"}, root / "bare.log", root)
@@ -221,31 +223,43 @@ def print_start(platform: list[Watched], bare: list[Watched]) -> None:
         print_row(f"from the last epoch to the end of {name}", [[run.end - run.epochs[-1] for run in runs]])
 
 
-def main(rounds: int) -> None:
-    """Measure and print."""
-    os.environ.update(ENVIRONMENT)
-    for elsewhere in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
-        os.environ.pop(elsewhere, None)
-    load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="overhead-", ignore_cleanup_errors=True) as name:
-        root = Path(name)
-        (root / "overhead.yaml").write_text(FILE)
-        template = load_experiment(root / "overhead.yaml")
-        prepare(template.example.data, root / "data")
-        platform, bare = [], []
-        for number in range(1, rounds + 1):
-            platform.append(watch_platform(root, number))
-            bare.append(watch_bare(root, number, template))
-        noops: dict[str, list[dict[str, float]]] = {"with tracking": [], "without": []}
-        os.environ["RAY_TMPDIR"] = str(root / "ray-noop")
-        with connected():
-            plan = plan_concurrency(cluster_nodes(), template.example.resources, NOOP_TRIALS)
-            for number in range(rounds):
-                for kind, measured in noops.items():
-                    measured.append(noop_sweep(root, number, kind == "with tracking"))
-    print(f"{JETS:,} jets, PFN; {os.cpu_count()} cores, load {load:.1f} before the first of {rounds} rounds")
-    print_epochs(platform, bare)
-    print_start(platform, bare)
+@contextmanager
+def cluster(cores: int, root: Path) -> Iterator[None]:
+    """A Ray cluster of one node that `jetsweep run` finds by its address."""
+    ray = Path(sys.executable).with_name("ray")
+    started = ["start", "--head", "--port=0", f"--num-cpus={cores}", "--include-dashboard=false"]
+    address = root / "ray" / "ray_current_cluster"
+    subprocess.run([ray, *started, f"--temp-dir={root / 'ray'}"], check=True, stdout=subprocess.DEVNULL)
+    try:
+        os.environ["RAY_ADDRESS"] = address.read_text().strip()
+        yield
+    finally:
+        del os.environ["RAY_ADDRESS"]
+        subprocess.run([ray, "stop"], check=True, stdout=subprocess.DEVNULL)
+
+
+def measure_epochs(root: Path, rounds: int, cores: int) -> tuple[list[Watched], list[Watched]]:
+    """Rounds of a trial through `jetsweep run` and of the bare loop, in turn."""
+    (root / "overhead.yaml").write_text(FILE)
+    template = load_experiment(root / "overhead.yaml")
+    prepare(template.example.data, root / "data")
+    platform, bare = [], []
+    for number in range(1, rounds + 1):
+        platform.append(watch_platform(root, number))
+        bare.append(watch_bare(root, number, template, cores))
+    return platform, bare
+
+
+def print_noops(root: Path, rounds: int) -> None:
+    """Measure sweeps of trials that do nothing, and print."""
+    noops: dict[str, list[dict[str, float]]] = {"with tracking": [], "without": []}
+    os.environ["RAY_TMPDIR"] = str(root / "ray-noop")
+    resources = load_experiment(root / "overhead.yaml").example.resources
+    with connected():
+        plan = plan_concurrency(cluster_nodes(), resources, NOOP_TRIALS)
+        for number in range(rounds):
+            for kind, measured in noops.items():
+                measured.append(noop_sweep(root, number, kind == "with tracking"))
     head = [f"{column}, s" for column in noops["without"][0]]
     print(f"\n| {NOOP_TRIALS} trials that do nothing, {plan.trials} at once | {' | '.join(head)} |")
     print("|---" * (1 + len(head)) + "|")
@@ -253,5 +267,27 @@ def main(rounds: int) -> None:
         print_row(kind, zip(*(seconds.values() for seconds in measured)))
 
 
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rounds", type=int, nargs="?", default=5)
+    parser.add_argument("--spare-core", action="store_true")
+    args = parser.parse_args()
+    os.environ.update(ENVIRONMENT)
+    for elsewhere in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        os.environ.pop(elsewhere, None)
+    load, cores = os.getloadavg()[0], usable_cpus() - args.spare_core
+    with tempfile.TemporaryDirectory(prefix="overhead-", ignore_cleanup_errors=True) as name:
+        root = Path(name)
+        with cluster(cores, root) if args.spare_core else nullcontext():
+            platform, bare = measure_epochs(root, args.rounds, cores)
+        threads = f"{cores} of {usable_cpus()} cores for the trial"
+        print(f"{JETS:,} jets, PFN; {threads}, load {load:.1f} before the first of {args.rounds} rounds")
+        print_epochs(platform, bare)
+        if not args.spare_core:
+            print_start(platform, bare)
+            print_noops(root, args.rounds)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main()
