@@ -51,12 +51,18 @@ def convert(
     paths: Annotated[list[str], typer.Argument(help="One folder with the published files, or files as split=FILE.")],
     out: Out = None,
     jets: Annotated[int | None, typer.Option(help="Number of jets in all.")] = None,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster", help="Read the files on all cores of this machine, or of the Ray cluster of RAY_ADDRESS."
+        ),
+    ] = False,
     option: Options = None,
 ) -> None:
     """Convert files that are on this machine already."""
     options = _parsed(option or []) | ({} if jets is None else {"jets": jets})
     options |= _place(paths)
-    _make(source, out, options)
+    _make(source, out, options, cluster)
 
 
 @app.command("import-weaver")
@@ -176,7 +182,7 @@ def _place(paths: list[str]) -> dict[str, Any]:
     return {"files": files}
 
 
-def _make(source: str, out: Path | None, options: dict[str, Any]) -> None:
+def _make(source: str, out: Path | None, options: dict[str, Any], cluster: bool = False) -> None:
     from rich.console import Console
 
     from jetsweep._progress import progress_of_jets
@@ -185,8 +191,18 @@ def _make(source: str, out: Path | None, options: dict[str, Any]) -> None:
 
     config = source_options(source, options)
     folder = out or made_folder(config, Path(os.environ.get("JETSWEEP_DATA", "jetsweep-data")))
-    with progress_of_jets(f"Making {folder.name}", Console(stderr=True)) as progress:
-        dataset = make_dataset(config, folder, progress)
+    console = Console(stderr=True)
+    if cluster:
+        from jetsweep.conversion import convert_on_cluster
+
+        try:
+            dataset = convert_on_cluster(config, folder, lambda title: progress_of_jets(title, console))
+        except KeyboardInterrupt:
+            console.print("the files that were read are kept: the same command goes on from there", highlight=False)
+            raise
+    else:
+        with progress_of_jets(f"Making {folder.name}", console) as progress:
+            dataset = make_dataset(config, folder, progress)
     counts = ", ".join(f"{dataset.num_rows(split):,} {split}" for split in dataset.splits)
     _console().print(f"{folder}: {counts}", highlight=False)
     for reason, count in dataset.manifest.dropped.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,16 @@ from jetsweep.errors import DataError
 if TYPE_CHECKING:
     from jetsweep.data.config import SourceOptions
     from jetsweep.data.dataset import Dataset
+    from jetsweep.data.sources._jets import Jets
 
 
 def make_dataset(
-    source: SourceOptions | Mapping[str, Any] | str, out: str | Path, progress: Progress | None = None, **options: Any
+    source: SourceOptions | Mapping[str, Any] | str,
+    out: str | Path,
+    progress: Progress | None = None,
+    *,
+    stored: Callable[[int], Iterator[Jets]] | None = None,
+    **options: Any,
 ) -> Dataset:
     """Generate, or read and convert, everything that `source` describes.
 
@@ -29,6 +35,8 @@ def make_dataset(
         Folder to make; it must not exist.
     progress : callable, optional
         Called with (jets done, jets in all or None).
+    stored : callable, optional
+        `FileSource.stored`: slices of files that were read before.
     **options
         Options of a source that is given by name.
 
@@ -42,10 +50,14 @@ def make_dataset(
         If an option is wrong, a file is missing, damaged or not of the expected layout, or nothing can be written.
     """
     from jetsweep.data.dataset import open_dataset
+    from jetsweep.data.sources._files import FileSource
     from jetsweep.data.writer import DatasetWriter
 
     config = source_options(source, options)
     maker = SOURCES.get(config.name)(config)
+    if stored is not None:
+        assert isinstance(maker, FileSource), "only files can have been read before"
+        maker.stored = stored
     columns = maker.constituent_columns
     writer = DatasetWriter(
         Path(out),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -66,6 +66,8 @@ class FileSource(Source):
     config: FileOptions
     slice_rows: ClassVar[int] = 5_000
     plausible_pt: ClassVar[tuple[float, float] | None] = None
+    stored: Callable[[int], Iterator[Jets]] | None = None
+    """Where the slices of a `planned` file are, by its place among them, if somebody has read the files already."""
 
     @property
     def must_download(self) -> bool:
@@ -132,15 +134,18 @@ class FileSource(Source):
         ]
         return {"files": files, "jet_scalars": "of the sum of the constituents"}
 
-    def jets(self) -> Iterator[tuple[str, Jets]]:
+    @cached_property
+    def planned(self) -> list[tuple[Input, int]]:
+        """The files, with the number of jets that are read from the beginning of each; -1: all that it holds."""
         inputs, counts = zip(*self.contents)
         if sum(counts) == 0:
             raise DataError(f"{', '.join(str(i.path) for i in inputs)}: no jets in the file(s)")
-        for split in dict.fromkeys(i.split for i in inputs):
+        return list(zip(inputs, self.limits(counts)))
+
+    def jets(self) -> Iterator[tuple[str, Jets]]:
+        for split in dict.fromkeys(item.split for item, _ in self.planned):
             # one slice of every file in turn, because a file may hold one class only
-            streams = [
-                self._slices(item, rows) for item, rows in zip(inputs, self.limits(counts)) if item.split == split
-            ]
+            streams = [self.stream(place) for place, (item, _) in enumerate(self.planned) if item.split == split]
             while streams:
                 for stream in list(streams):
                     chunk = next(stream, None)
@@ -184,7 +189,12 @@ class FileSource(Source):
                 f"{files}: expected jets, found none that can be used ({reasons or 'none inside the cuts'})"
             )
 
-    def _slices(self, item: Input, rows: int) -> Iterator[Jets]:
+    def stream(self, place: int) -> Iterator[Jets]:
+        """Slices of a `planned` file, read now or before."""
+        return self.slices(*self.planned[place]) if self.stored is None else self.stored(place)
+
+    def slices(self, item: Input, rows: int) -> Iterator[Jets]:
+        """Finished jets of one file, `slice_rows` at a time; no other file has a say in them."""
         start = 0
         for jets in self.read(item.path, rows) if rows else ():
             jets.source_file, jets.source_row = item.path.name, start + jets.source_row

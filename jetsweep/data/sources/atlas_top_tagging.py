@@ -137,13 +137,13 @@ class AtlasTopTaggingSource(FileSource):
             _check_layout(file, path, needed=())
             return len(file["labels"])
 
+    @cached_property
+    def planned(self) -> list[tuple[Input, int]]:
+        return self.contents if self.config.jets is None else super().planned
+
     def jets(self) -> Iterator[tuple[str, Jets]]:
-        counts = [count for _, count in self.contents]
-        total, wanted = sum(counts), self.total
-        edges = [round(wanted * x / total) if wanted and total else 0 for x in np.cumsum([0, *counts])]
-        for (item, _), low, high in zip(self.contents, edges, edges[1:]):
-            rows = high - low if self.config.jets is not None else -1
-            for jets in self._slices(item, rows):
+        for place, (item, _) in enumerate(self.planned):
+            for jets in self.stream(place):
                 if item.split != "train":
                     yield item.split, jets
                     continue
