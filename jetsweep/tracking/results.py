@@ -59,8 +59,10 @@ class TrialRecord:
         Time of a jet alone in microseconds.
     device : str
         Where that was measured.
+    selected_by : str
+        Validation metric that chose the checkpoint; the sweep's first objective where the last epoch is kept.
     selection : float
-        Validation metric that chose the checkpoint, signed so that larger is better.
+        That metric, signed so that larger is better.
     losses : tuple of float
         Objectives of the sweep, signed so that smaller is better; empty where they are not known.
     violated : tuple of str
@@ -81,6 +83,7 @@ class TrialRecord:
     inference_batch: int = 0
     single_jet_us: float = float("nan")
     device: str = ""
+    selected_by: str = ""
     selection: float = float("-inf")
     losses: tuple[float, ...] = ()
     violated: tuple[str, ...] = ()
@@ -154,8 +157,10 @@ def _with_result(
     record: TrialRecord, monitor: dict[str, str], result: dict[str, Any], search: dict[str, Any]
 ) -> TrialRecord:
     best = {name: value for name, value in result["best"].items() if isinstance(value, int | float)}
-    chosen = best.get(monitor["metric"], float("nan"))
-    selection = chosen if monitor["mode"] == "max" else -chosen
+    # the number of the last epoch says nothing of a trial
+    by = next(iter(search.get("objectives", [])), monitor) if monitor["metric"] == "epoch" else monitor
+    chosen = best.get(by["metric"], float("nan"))
+    selection = chosen if by["mode"] == "max" else -chosen
     timing = result.get("timing", {})
     complete = record.status == "complete"
     constraints = [parse_constraint(text) for text in search.get("constraints", []) if complete]
@@ -173,6 +178,7 @@ def _with_result(
         inference_batch=int(timing.get("inference_batch", 0)),
         single_jet_us=float(timing.get("single_jet_us", float("nan"))),
         device=str(timing.get("device", "")),
+        selected_by=by["metric"],
         selection=selection if selection == selection else float("-inf"),
         losses=tuple(
             best.get(o["metric"], float("nan")) * (-1 if o["mode"] == "max" else 1)

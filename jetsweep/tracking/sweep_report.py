@@ -108,7 +108,7 @@ def _summary(sweep: Sweep, search: SearchConfig) -> list[str]:
     values = ", ".join(
         f"{o.metric} = {x:.5g}" for o, x in zip(sweep.objectives, _objectives_of(winner, sweep.objectives))
     )
-    return [*lines, f"Best by the metric that chooses checkpoints: {_label(winner)}, {values}."]
+    return [*lines, f"Best by {winner.selected_by}: {_label(winner)}, {values}."]
 
 
 def _trials_section(sweep: Sweep) -> Section:

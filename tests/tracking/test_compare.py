@@ -255,6 +255,23 @@ def test_the_best_checkpoint_of_a_sweep(toy_sweep, tmp_path):
         best_checkpoint(tmp_path)
 
 
+def test_trials_that_keep_their_last_epoch_are_judged_by_the_first_objective(tmp_path):
+    objectives = [{"metric": "val/jsd", "mode": "min"}, {"metric": "val/auc", "mode": "max"}]
+    for number, jsd in enumerate((0.5, 0.1, 0.3)):
+        folder = tmp_path / "sweep" / "trials" / f"{number:05d}"
+        folder.mkdir(parents=True)
+        monitor = {"metric": "epoch", "mode": "max"}
+        experiment = {"task": {"name": "anomaly"}, "model": {"name": "vae"}, "training": {"monitor": monitor}}
+        best = {"epoch": 15, "val/jsd": jsd, "val/auc": 0.6}
+        result = {"best": best, "test": {}, "parameters": 10, "seconds": 1.0, "stopped_because": "budget"}
+        outcome = {"status": "COMPLETE", "stopped_because": "budget", "search": {"objectives": objectives}}
+        for name, content in (("experiment", experiment), ("result", result), ("outcome", outcome)):
+            (folder / f"{name}.json").write_text(json.dumps(content))
+    comparison = compare_sweeps([tmp_path / "sweep"])
+    assert [record.number for record in comparison.records] == [1, 2, 0]
+    assert (comparison.winner.number, comparison.winner.selected_by) == (1, "val/jsd")
+
+
 FRONT = [
     record(0, "pfn", auc=0.97, losses=(-0.97, 0.2)),
     record(1, "part", auc=0.985, losses=(-0.985, 0.3)),
