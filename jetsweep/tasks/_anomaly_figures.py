@@ -21,6 +21,7 @@ from jetsweep.tasks._style import COLORS, hep_figure, hep_panels, told_apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vP*X"
@@ -120,9 +121,11 @@ def _finish_sic(axes: Axes) -> None:
         ylabel="SIC = $\\varepsilon_S\\,/\\,\\sqrt{\\varepsilon_B}$",
         xlim=(0, 1),
     )
-    axes.set_ylim(0, 1.05 * axes.get_ylim()[1] + 0.25 * len(axes.get_legend_handles_labels()[1]) ** 0.5)
+    # the legend is above the curves: a line of it takes about a sixteenth of the axes
+    share = max(0.4, 1 - len(axes.get_legend_handles_labels()[1]) / 16)
+    axes.set_ylim(0, axes.get_ylim()[1] / share)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left")
 
 
 def mass_figure(found: Mapping[str, Sculpting]) -> Figure:
@@ -317,10 +320,21 @@ def scores_figure(jets: AnomalyJets) -> Figure:
                     axes.stairs(share, edges, lw=2, label=label)
             axes.set(xlabel=f"score {name}", ylabel="Share of jets per bin", xscale=scale, yscale="log")
             axes.set_xlim(edges[0], edges[-1])
+            if scale == "log":
+                _label_few(axes.xaxis)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=14)
         for axes in panels[len(jets.scores) :]:
             axes.set_axis_off()
     return figure
+
+
+def _label_few(axis: Axis) -> None:
+    """Label 1, 2 and 5 times powers of ten: a logarithmic axis of one decade would be labelled ten times."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _roles(jets: AnomalyJets) -> Iterator[tuple[str, np.ndarray]]:
@@ -365,5 +379,5 @@ def latent_figure(jets: AnomalyJets) -> Figure:
         axes.set_ylim(max(low, 1e-6) / 3, None)
         bottom, top = axes.get_ylim()
         axes.set_ylim(bottom, top * (top / bottom) ** 0.35)  # room for the legend
-        axes.legend(frameon=False, fontsize=12)
+        axes.legend(frameon=False, fontsize=12, loc="upper center", ncols=2)
     return figure
