@@ -25,9 +25,19 @@ _STYLE = {"COMPLETE": "green", "PRUNED": "yellow", "FAILED": "red", "STOPPED": "
 class _Row:
     def __init__(self, number: int, params: Mapping[str, Any], experiment: Experiment) -> None:
         self.number, self.params, self.model = number, params, experiment.model.name
-        self.epochs = experiment.training.epochs
+        self.epochs, self.monitor = experiment.training.epochs, experiment.training.monitor
+        self.kept = math.nan  # the monitored metric of the epoch whose weights are kept
         self.epoch, self.values, self.state, self.note = 0, dict[str, float](), "running", ""
         self.began, self.took = time.monotonic(), math.nan
+
+    def keeps(self, metrics: Mapping[str, float | int | str]) -> bool:
+        """Whether the epoch of these metrics is the best so far; its values are the trial's."""
+        value = float(metrics.get(self.monitor.metric, math.nan))
+        gain = value - self.kept if self.monitor.mode == "max" else self.kept - value
+        if not math.isfinite(value) or gain <= self.monitor.min_delta:  # gain is NaN before there is one
+            return False
+        self.kept = value
+        return True
 
     @property
     def seconds(self) -> float:
@@ -69,13 +79,8 @@ class Progress:
         assert self.info is not None
         row = self.rows[number]
         row.epoch = int(metrics.get("epoch", row.epoch))
-        for metric, mode in self.info.objectives:
-            if metric in metrics:
-                # the best epoch's weights are kept, so its value is the trial's
-                better = max if mode == "max" else min
-                now = float(metrics[metric])
-                if math.isfinite(now):  # a NaN would win every comparison that follows
-                    row.values[metric] = better(row.values.get(metric, now), now)
+        if row.keeps(metrics):
+            row.values = {name: float(metrics[name]) for name, _ in self.info.objectives if name in metrics}
 
     def trial_ended(
         self, number: int, status: TrialStatus, stopped_because: str, trial_dir: Path, error: str | None
