@@ -70,6 +70,15 @@ class Reconstruction(NamedTuple):
     log_weights: Tensor | None = None
     latent_nll: Tensor | None = None
 
+    @property
+    def training_error(self) -> Tensor:
+        """What is lowered, shape (B,): the error, or its mean with that of the mean where both are there.
+
+        A decoder that is trained on noisy latents alone is free at their mean, so a penalty on scores would be paid
+        there, with nothing to hold the reconstruction.
+        """
+        return self.error if self.error_of_mean is None else (self.error + self.error_of_mean) / 2
+
 
 class VAEConfig(ModelConfig):
     """Auto-encoder of the hardest constituents, or of jet variables; the defaults are VAE-Jet's dense network."""
@@ -108,7 +117,9 @@ class VAEConfig(ModelConfig):
         1.0, description="Factor on the latent noise while training; scores are always those of the posterior's mean."
     )
     decode_mean: bool = Field(
-        False, description="Decode the posterior's mean while training too: for task.disco.of: score."
+        False,
+        description="Reconstruct from the posterior's mean while training too, half the error each: for task.disco.of: "
+        "score.",
     )
     reconstruction: Literal["mse", "mae", "huber", "gaussian", "chamfer", "emd"] = Field(
         "mse",

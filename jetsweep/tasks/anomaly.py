@@ -109,7 +109,7 @@ class Anomaly(Task):
         if isinstance(outputs, Density):
             return outputs.loss
         kl = self.kl
-        error_B: Tensor = outputs.error
+        error_B: Tensor = outputs.training_error
         if outputs.log_variance is None:
             return error_B
         divergence_B = kl_per_jet(outputs.mean, outputs.log_variance, kl.convention, kl.free_bits)
@@ -137,7 +137,7 @@ class Anomaly(Task):
         if isinstance(outputs, Density):
             parts = {"energy": outputs.energy, "sample_energy": outputs.sample_energy}
         else:
-            parts = {"reconstruction": outputs.error, "latent_nll": outputs.latent_nll}
+            parts = {"reconstruction": outputs.training_error, "latent_nll": outputs.latent_nll}
             if outputs.log_variance is not None:
                 parts["kl"] = kl_per_jet(outputs.mean, outputs.log_variance, self.kl.convention)
         return {name: part_B for name, part_B in parts.items() if part_B is not None}
@@ -150,7 +150,7 @@ class Anomaly(Task):
             case "loss":
                 return self.loss_per_jet(outputs)
             case "reconstruction":
-                error_B: Tensor = outputs.error
+                error_B: Tensor = outputs.training_error
                 return error_B
             case _:
                 return total_loss(outputs._replace(error=outputs.error_of_mean), self.kl)

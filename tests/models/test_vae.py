@@ -135,6 +135,8 @@ def test_error_of_the_mean_is_what_is_scored():
         while_training, scored = network.train()(**tensors), network.eval()(**tensors)
     torch.testing.assert_close(while_training.error_of_mean, scored.error)
     assert scored.error_of_mean is None
+    assert torch.equal(scored.training_error, scored.error)
+    assert torch.equal(while_training.training_error, (while_training.error + while_training.error_of_mean) / 2)
 
 
 def test_scores_have_closed_forms():

@@ -425,6 +425,20 @@ def test_decorrelation_lowers_the_sculpting_of_the_mass(tmp_path_factory, tmp_pa
         assert test[name]["test/auc_top"] < test["plain"]["test/auc_top"]
 
 
+def test_a_penalty_on_scores_does_not_give_up_the_reconstruction(tmp_path_factory, tmp_path):
+    """The posterior's mean, where noisy latents hardly come, is reconstructed as well as they are."""
+    spec = make_spec(
+        {"kl": {"beta": 1e-2}, "disco": {"weight": 100.0, "of": "score"}},
+        {"widths": [64, 32], "latent": 32, "decode_mean": True, "num_constituents": 16},
+        {"source": {"name": "toy", "jets": 8_000, "seed": 1}},
+        epochs=8,
+        batch_size=200,
+        monitor={"metric": "epoch", "mode": "max"},
+    )
+    result = train(spec, tmp_path, tmp_path_factory.mktemp("toys"))
+    assert result.best["val/loss"] < 2 * result.best["train/reconstruction"]
+
+
 def test_a_checkpoint_scores_unseen_jets_without_the_training_data(data_root, tmp_path):
     """Network, scaling and scores are in it; what the trial wrote down of its test jets comes out again."""
     spec = make_spec(model={"features": "aligned-p4"}, epochs=1)
