@@ -82,7 +82,7 @@ def _prepare(parts: Path, maker: FileSource) -> None:
     }
     try:
         found = json.loads((parts / PLAN).read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         found = None
     try:
         if found != plan:

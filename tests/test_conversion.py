@@ -87,6 +87,14 @@ def test_a_part_that_fails_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_part_that_is_there_stays(tmp_path):
+    """A second attempt, where the first one's process died after its last act."""
+    assert write_part(tmp_path / "part", [layouts.toy(5)]) == 5
+    assert write_part(tmp_path / "part", [layouts.toy(5)]) == 5
+    assert [len(jets) for jets in read_part(tmp_path / "part")] == [5]
+    assert [path.name for path in tmp_path.iterdir()] == ["part"]
+
+
 def test_sources_that_read_no_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="source toy: a cluster can only read files, and this source makes its jets"):
         convert_on_cluster(source_options("toy", {"jets": 10}), tmp_path / "made", Shown())

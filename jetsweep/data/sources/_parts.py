@@ -28,10 +28,10 @@ def write_part(part: Path, slices: Iterable[Jets]) -> int:
         for number, jets in enumerate(slices):
             _write_slice(folder / f"{number:06d}.npz", jets)
             read += len(jets) + sum(jets.dropped.values())
-        folder.rename(part)
-    except BaseException:
+        if not part.exists():  # else an earlier attempt came so far, and its process died then
+            folder.rename(part)
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
-        raise
     return read
 
 
