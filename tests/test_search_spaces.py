@@ -14,7 +14,7 @@ from jetsweep.models import list_models
 FILES = sorted(path.name for path in shipped_folder().glob("*.yaml"))
 TABLES = {"atlas-table.yaml", "top-landscape.yaml", "quark-gluon.yaml", "jetclass.yaml"}
 """Comparisons of many taggers, each on jets of its own."""
-ANOMALIES = {"vae.yaml", "disco-vae.yaml", "oe-vae.yaml", "flow.yaml", "ebm.yaml"}
+ANOMALIES = {"vae.yaml", "disco-vae.yaml", "oe-vae.yaml", "oe-disco-vae.yaml", "flow.yaml", "ebm.yaml"}
 """Anomaly searches, on jets of many signals."""
 ALONE = {"cathode.yaml"}
 """On a dataset that nothing else reads."""
