@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -29,6 +30,8 @@ _SETTINGS = {
     "RAY_worker_niceness": "0",  # training is the work; Ray's 15 lets whatever else runs go first
     # threads that wait give their core up soon: beside one busy process, spinning doubled the time of an epoch
     "GOMP_SPINCOUNT": "2000",
+    # trials train in a thread that is not their process's first; its own arena glibc gives back and takes anew for ever
+    "MALLOC_ARENA_MAX": "1",
 }
 """Environment of a sweep and of the cluster that it starts."""
 _M_ARENA_MAX = -8  # from malloc.h
@@ -55,6 +58,16 @@ def few_arenas() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
+def show_token() -> None:
+    """Have Ray send the token that is at hand; a cluster that asks for none does not mind.
+
+    `ray start` asks for a token unless told otherwise, but Ray 2.60 sends none to an address of its own accord.
+    """
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
+    if os.environ.get("RAY_AUTH_TOKEN") or Path(path).is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
 @contextlib.contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
     """Be connected to a Ray cluster; one that is started here ends here.
@@ -71,12 +84,14 @@ def connected(address: str | None = None) -> Iterator[None]:
     """
     quiet()
     few_arenas()
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        show_token()
     import ray
 
     if ray.is_initialized():
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)

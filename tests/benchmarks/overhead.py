@@ -63,6 +63,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray runs its workers at nice 15: whatever else the machine does would slow the trial down, but not the bare loop
     "RAY_worker_niceness": "0",
+    # as a cluster that jetsweep starts has it
+    "MALLOC_ARENA_MAX": "1",
 }
 
 PHASES = {
@@ -226,16 +228,22 @@ def print_start(platform: list[Watched], bare: list[Watched]) -> None:
 @contextmanager
 def cluster(cores: int, root: Path) -> Iterator[None]:
     """A Ray cluster of one node that `jetsweep run` finds by its address."""
-    ray = Path(sys.executable).with_name("ray")
-    started = ["start", "--head", "--port=0", f"--num-cpus={cores}", "--include-dashboard=false"]
+    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port=0", f"--num-cpus={cores}"]
     address = root / "ray" / "ray_current_cluster"
-    subprocess.run([ray, *started, f"--temp-dir={root / 'ray'}"], check=True, stdout=subprocess.DEVNULL)
+    with (root / "cluster.log").open("w") as log:
+        command += [f"--temp-dir={root / 'ray'}", "--include-dashboard=false"]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
+        while not address.exists():
+            if process.poll() is not None:
+                raise SystemExit((root / "cluster.log").read_text())
+            time.sleep(0.2)
         os.environ["RAY_ADDRESS"] = address.read_text().strip()
         yield
     finally:
-        del os.environ["RAY_ADDRESS"]
-        subprocess.run([ray, "stop"], check=True, stdout=subprocess.DEVNULL)
+        os.environ.pop("RAY_ADDRESS", None)
+        process.terminate()
+        process.wait()
 
 
 def measure_epochs(root: Path, rounds: int, cores: int) -> tuple[list[Watched], list[Watched]]:
