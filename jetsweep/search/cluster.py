@@ -7,7 +7,6 @@ import ctypes
 import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 
@@ -58,16 +57,6 @@ def few_arenas() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
-def show_token() -> None:
-    """Have Ray send the token that is at hand; a cluster that asks for none does not mind.
-
-    `ray start` asks for a token unless told otherwise, but Ray 2.60 sends none to an address of its own accord.
-    """
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
-    if os.environ.get("RAY_AUTH_TOKEN") or Path(path).is_file():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-
 @contextlib.contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
     """Be connected to a Ray cluster; one that is started here ends here.
@@ -84,14 +73,12 @@ def connected(address: str | None = None) -> Iterator[None]:
     """
     quiet()
     few_arenas()
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        show_token()
     import ray
 
     if ray.is_initialized():
         yield
         return
+    address = address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)

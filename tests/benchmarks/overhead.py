@@ -238,7 +238,7 @@ def cluster(cores: int, root: Path) -> Iterator[None]:
             if process.poll() is not None:
                 raise SystemExit((root / "cluster.log").read_text())
             time.sleep(0.2)
-        os.environ["RAY_ADDRESS"] = address.read_text().strip()
+        os.environ |= {"RAY_ADDRESS": address.read_text().strip(), "RAY_AUTH_MODE": "token"}
         yield
     finally:
         os.environ.pop("RAY_ADDRESS", None)
