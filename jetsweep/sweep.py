@@ -215,7 +215,7 @@ def prepare_data(template: ExperimentTemplate, data_root: Path, console: Console
     from jetsweep.training.check import check_data
     from jetsweep.training.init_from import check_start
 
-    with progress_of_jets("Making jets", console) as show:
+    with progress_of_jets("Fetching jets" if template.example.data.path else "Making jets", console) as show:
         dataset = prepare(template.example.data, data_root, show)
     datasets = [dataset, *([dataset.outliers] if dataset.outliers is not None else [])]
     for part in datasets:

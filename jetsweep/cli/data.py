@@ -126,7 +126,7 @@ def verify(dataset: Folder) -> None:
     from jetsweep.data.verify import check_shards
 
     opened = open_dataset(dataset)
-    number = check_shards(opened)
+    number = check_shards(opened, at_origin=True)
     for split in opened.splits:
         opened.reader(split)  # rows and columns as in the manifest
     _console().print(f"{dataset}: all {number} shards are as made", highlight=False)

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs
 
 from jetsweep.data._host import place_rows
 from jetsweep.data.manifest import Shard
@@ -61,8 +61,8 @@ class SplitReader:
 
     Parameters
     ----------
-    filesystem : pyarrow.fs.FileSystem
-    folder : str
+    folder : str or Path
+        On this machine.
     shards : sequence of Shard
     check : callable
         Called with the path and a record batch of each shard; raises if the columns are not those that are expected.
@@ -70,8 +70,7 @@ class SplitReader:
 
     def __init__(
         self,
-        filesystem: pa.fs.FileSystem,
-        folder: str,
+        folder: str | Path,
         shards: Sequence[Shard],
         check: Callable[[str, pa.RecordBatch], None],
     ) -> None:
@@ -79,7 +78,7 @@ class SplitReader:
         row = 0
         for shard in shards:
             path = f"{folder}/{shard.file}"
-            batches = _open_batches(filesystem, path, shard)
+            batches = _open_batches(path, shard)
             for batch in batches[:1]:
                 check(path, batch)
             for batch in batches:
@@ -104,13 +103,9 @@ class SplitReader:
         ]
 
 
-def _open_batches(filesystem: pa.fs.FileSystem, path: str, shard: Shard) -> list[pa.RecordBatch]:
+def _open_batches(path: str, shard: Shard) -> list[pa.RecordBatch]:
     try:
-        if isinstance(filesystem, pa.fs.LocalFileSystem):
-            source = pa.memory_map(path)
-        else:
-            source = filesystem.open_input_file(path)
-        reader = pa.ipc.open_file(source)
+        reader = pa.ipc.open_file(pa.memory_map(path))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
     except FileNotFoundError as error:
         raise DataError(f"{path}: shard missing; the manifest lists it with {shard.rows} rows") from error

@@ -114,7 +114,10 @@ def _prepared(config: DatasetConfig, root: Path, progress: Callable[[int, int | 
 
     if config.source is None:
         assert config.path is not None
-        return open_dataset(config.path)
+        dataset = open_dataset(config.path)
+        if progress is not None:  # a trial fetches only the splits that it reads
+            dataset.fetch(dataset.splits, progress)
+        return dataset
     folder = made_folder(config.source, root)
     if not folder.exists():
         with _alone(folder):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from jetsweep.data._shards import SplitReader
 from jetsweep.data.derived import DERIVED_GROUPS, DerivedColumns, derivable
 from jetsweep.data.loader import Loader
 from jetsweep.data.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard
+from jetsweep.data.mirror import fetch_shards, mirror_folder, open_filesystem
 from jetsweep.data.verify import check_columns
 from jetsweep.errors import DataError
 
@@ -49,6 +50,8 @@ class Dataset:
     ----------
     outliers : Dataset or None
         A second dataset of the same experiment, `data.outliers`.
+    local_folder : Path
+        Where the shards are mapped from, and what is derived from them is kept: the folder itself, or a mirror of it.
     """
 
     outliers: Dataset | None = None
@@ -56,12 +59,14 @@ class Dataset:
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
         if "://" in self.path:
-            self.filesystem, self.folder = pa.fs.FileSystem.from_uri(self.path)
+            self.filesystem, self.folder = open_filesystem(self.path)
         else:
             self.filesystem, self.folder = pa.fs.LocalFileSystem(), str(Path(path).resolve())
         self.manifest = self._read_manifest()
         self.classes = tuple(self.manifest.classes)
         self.digest = self.manifest.digest
+        is_local = isinstance(self.filesystem, pa.fs.LocalFileSystem)
+        self.local_folder = Path(self.folder) if is_local else mirror_folder(self.digest)
         self._readers: dict[str, SplitReader] = {}
 
     def _read_manifest(self) -> Manifest:
@@ -117,13 +122,31 @@ class Dataset:
             total += np.bincount(block.scalar("label"), minlength=len(self.classes))
         return dict(zip(self.classes, map(int, total)))
 
+    def fetch(self, splits: Iterable[str], progress: Callable[[int, int | None], None] | None = None) -> None:
+        """Bring shards of an object store to this machine, unless they are there; `reader` does it for its split.
+
+        Parameters
+        ----------
+        splits : iterable of str
+        progress : callable, optional
+            Called with (jets brought, jets that are brought in all).
+
+        Raises
+        ------
+        DataError
+            See `jetsweep.data.mirror.fetch_shards`.
+        """
+        if not isinstance(self.filesystem, pa.fs.LocalFileSystem):
+            shards = [shard for split in splits for shard in self.shards(split)]
+            fetch_shards(self.filesystem, self.folder, shards, self.local_folder, progress)
+
     def reader(self, split: str) -> SplitReader:
         """Record batches of a split; opened once."""
         self._check_split(split)
         if split not in self._readers:
+            self.fetch([split])
             self._readers[split] = SplitReader(
-                self.filesystem,
-                self.folder,
+                self.local_folder,
                 self.manifest.splits[split],
                 lambda path, batch: check_columns(path, batch, self.manifest),
             )

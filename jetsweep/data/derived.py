@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.fs
 
 from jetsweep.errors import DataError
 from jetsweep.physics.high_level import HIGH_LEVEL_NAMES, high_level_variables
@@ -71,14 +69,12 @@ class DerivedColumns:
         self._columns = [HIGH_LEVEL_NAMES.index(name) for name in names]
 
     def _shard(self, sha256: str, low: int, high: int) -> np.ndarray:
-        path = None
-        if isinstance(self._dataset.filesystem, pa.fs.LocalFileSystem):
-            path = Path(self._dataset.folder, "derived", "high_level", f"{sha256[:16]}.npy")
-            if path.exists():
-                stored: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-                return stored
+        path = self._dataset.local_folder / "derived" / "high_level" / f"{sha256[:16]}.npy"
+        if path.exists():
+            stored: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+            return stored
         values = self._compute(low, high)
-        if path is not None and is_writable(path.parent):
+        if is_writable(path.parent):
             save_atomically(path, lambda file: np.save(file, values, allow_pickle=False))
         return values
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import pyarrow.fs
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -266,18 +265,16 @@ class Reweighting:
         return columns["label"].astype(np.int64), np.where(inside_R, bin_R, -1), weight_R
 
     @property
-    def _file(self) -> Path | None:
-        """Where the sums are kept; None for a dataset that is not on a local disk."""
-        if not isinstance(self._dataset.filesystem, pyarrow.fs.LocalFileSystem):
-            return None
+    def _file(self) -> Path:
+        """Where the sums are kept."""
         config = self.config.model_dump(mode="json", exclude={"method"})
         key = [2, self._dataset.digest, self._split, self._num_rows, self._is_weighted, config, self._ends_C.tolist()]
         digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-        return Path(self._dataset.folder, "derived", "reweight", f"{digest[:16]}.npz")
+        return self._dataset.local_folder / "derived" / "reweight" / f"{digest[:16]}.npz"
 
     def _kept(self) -> dict[str, np.ndarray] | None:
         path = self._file
-        if path is None or not path.exists():
+        if not path.exists():
             return None
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -291,7 +288,7 @@ class Reweighting:
         sums = np.array([x[-1] if len(x) else 0.0 for x in cumulated])
         found |= {"factors": self.factors, "sums": sums}
         path = self._file
-        if path is not None and is_writable(path.parent):
+        if is_writable(path.parent):
             save_atomically(path, lambda file: np.savez(file, allow_pickle=False, **found))
         return found
 

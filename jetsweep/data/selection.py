@@ -9,11 +9,9 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.fs
 
 from jetsweep.data.derived import is_writable, save_atomically
 from jetsweep.errors import DataError
@@ -173,15 +171,13 @@ def _label(block: Block) -> np.ndarray:
 
 def _class_counts(dataset: Dataset, split: str) -> np.ndarray:
     """Jets of each class in each record batch, (blocks, C): one pass over the labels, kept beside the shards."""
-    path = None
-    if isinstance(dataset.filesystem, pyarrow.fs.LocalFileSystem):
-        digest = hashlib.sha256(json.dumps([1, dataset.digest, split]).encode()).hexdigest()
-        path = Path(dataset.folder, "derived", "classes", f"{digest[:16]}.npy")
-        if path.exists():
-            kept: np.ndarray = np.load(path, allow_pickle=False)
-            return kept
+    digest = hashlib.sha256(json.dumps([1, dataset.digest, split]).encode()).hexdigest()
+    path = dataset.local_folder / "derived" / "classes" / f"{digest[:16]}.npy"
+    if path.exists():
+        kept: np.ndarray = np.load(path, allow_pickle=False)
+        return kept
     blocks = dataset.reader(split).blocks
     counts_bC = np.array([np.bincount(_label(block), minlength=len(dataset.classes)) for block in blocks], np.int64)
-    if path is not None and is_writable(path.parent):
+    if is_writable(path.parent):
         save_atomically(path, lambda file: np.save(file, counts_bC, allow_pickle=False))
     return counts_bC

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.fs
 
 from jetsweep.errors import DataError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 22
 
 
-def check_shards(dataset: Dataset, splits: Iterable[str] | None = None) -> int:
+def check_shards(dataset: Dataset, splits: Iterable[str] | None = None, *, at_origin: bool = False) -> int:
     """Compare every shard's size and sha256 with the manifest.
 
     Parameters
@@ -27,6 +28,8 @@ def check_shards(dataset: Dataset, splits: Iterable[str] | None = None) -> int:
     dataset : Dataset
     splits : iterable of str, optional
         All of them by default.
+    at_origin : bool
+        Of a dataset in an object store, check what is stored there and not what was brought to this machine.
 
     Returns
     -------
@@ -40,18 +43,22 @@ def check_shards(dataset: Dataset, splits: Iterable[str] | None = None) -> int:
     """
     names = dataset.splits if splits is None else tuple(splits)
     shards = [shard for name in names for shard in dataset.shards(name)]
+    filesystem, folder = dataset.filesystem, dataset.folder
+    if not at_origin:
+        dataset.fetch(names)
+        filesystem, folder = pa.fs.LocalFileSystem(), str(dataset.local_folder)
     # hashing lets other threads run
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        faults = [fault for fault in threads.map(lambda shard: _fault(dataset, shard), shards) if fault]
+        faults = [fault for fault in threads.map(lambda shard: _fault(filesystem, folder, shard), shards) if fault]
     if faults:
         raise DataError(f"{dataset.path}: {len(faults)} of {len(shards)} shards are not as made: {'; '.join(faults)}")
     return len(shards)
 
 
-def _fault(dataset: Dataset, shard: Shard) -> str | None:
+def _fault(filesystem: pa.fs.FileSystem, folder: str, shard: Shard) -> str | None:
     digest, size = hashlib.sha256(), 0
     try:
-        with dataset.filesystem.open_input_stream(f"{dataset.folder}/{shard.file}") as stream:
+        with filesystem.open_input_stream(f"{folder}/{shard.file}") as stream:
             while block := stream.read(_BLOCK_BYTES):
                 digest.update(block)
                 size += len(block)
