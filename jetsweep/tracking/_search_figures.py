@@ -8,7 +8,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jetsweep.experiment.schema import Objective
@@ -79,7 +78,7 @@ def history(view: StudyView, index: int, records: Mapping[int, TrialRecord]) -> 
     broken = [(trial, value) for trial, value in counted if not is_feasible(trial)]
     _add_points(figure, "breaks a constraint", broken, objective, {"symbol": "x", "size": 7, "color": GREY})
     _add_points(figure, COMPLETE, feasible, objective, {"size": 8, "color": COLORS[COMPLETE]})
-    return _finished(figure, "Trial", objective.metric, 420)
+    return finished(figure, "Trial", objective.metric, 420)
 
 
 def _stopped_value(trial: FrozenTrial, objective: Objective, records: Mapping[int, TrialRecord]) -> float:
@@ -192,7 +191,7 @@ def importance(view: StudyView, branch: Mapping[str, Any]) -> Figure:
     figure.update_layout(barmode="group", showlegend=len(shares) > 1)
     figure.update_xaxes(range=[0, 1.02 * max(max(values.values()) for values in shares.values())])
     figure.update_yaxes(automargin=True, ticksuffix="  ")
-    return _finished(figure, "Importance", None, 130 + len(order) * (18 + 10 * len(shares)))
+    return finished(figure, "Importance", None, 130 + len(order) * (18 + 10 * len(shares)))
 
 
 def _targets(objectives: Sequence[Objective]) -> dict[str, Callable[[FrozenTrial], float] | None]:
@@ -261,7 +260,7 @@ def pareto(view: StudyView) -> Figure:
                 )
         figure.update_xaxes(title_text=_directed(view.objectives[i]), row=1, col=column)
         figure.update_yaxes(title_text=_directed(view.objectives[j]), row=1, col=column)
-    return _finished(figure, None, None, 460)
+    return finished(figure, None, None, 460)
 
 
 def _front_kinds(front: set[int]) -> list[tuple[str, str, int, Callable[[FrozenTrial], bool]]]:
@@ -270,61 +269,6 @@ def _front_kinds(front: set[int]) -> list[tuple[str, str, int, Callable[[FrozenT
         ("beaten", "#9ecae1", 8, lambda trial: is_feasible(trial) and trial.number not in front),
         ("Pareto front", "#D55E00", 11, lambda trial: trial.number in front),
     ]
-
-
-def timeline(view: StudyView) -> Figure:
-    """When each trial ran, coloured by how it ended; trials that did not overlap share a row."""
-    import plotly.graph_objects as go
-
-    begun = [trial for trial in view.trials if trial.datetime_start is not None]
-    if not begun:
-        raise NoPicture("no trial has begun")
-    moments = [when for trial in begun for when in (trial.datetime_start, trial.datetime_complete) if when is not None]
-    last = max(moments)
-    rows = _rows(begun, last)
-    figure = go.Figure()
-    for end in [*COLORS, "invalid"]:
-        trials = [trial for trial in begun if end_of(trial) == end]
-        if trials:
-            figure.add_bar(
-                base=[_start(trial).isoformat() for trial in trials],
-                x=[1000 * ((trial.datetime_complete or last) - _start(trial)).total_seconds() for trial in trials],
-                y=[rows[trial.number] for trial in trials],
-                orientation="h",
-                width=0.8,
-                marker={"color": COLORS.get(end, GREY), "line": {"width": 0}},
-                name=f"{end} ({len(trials)})",
-                text=[_span(trial, last) for trial in trials],
-                textposition="none",
-                hovertemplate="%{text}<extra></extra>",
-            )
-    figure.update_xaxes(type="date")
-    figure.update_yaxes(autorange="reversed", dtick=max(1, len(set(rows.values())) // 10))
-    figure.update_layout(showlegend=True, barmode="overlay")
-    return _finished(figure, "Time", "Running at once", min(800, 170 + 24 * len(set(rows.values()))))
-
-
-def _rows(trials: Sequence[FrozenTrial], last: datetime) -> dict[int, int]:
-    """Row of each trial by number, from 1: the first one that is free when it starts."""
-    free: list[datetime] = []
-    rows = {}
-    for trial in sorted(trials, key=lambda trial: (_start(trial), trial.number)):
-        row = next((i for i, since in enumerate(free) if since <= _start(trial)), len(free))
-        free[row : row + 1] = [trial.datetime_complete or last]
-        rows[trial.number] = row + 1
-    return rows
-
-
-def _start(trial: FrozenTrial) -> datetime:
-    assert trial.datetime_start is not None
-    return trial.datetime_start
-
-
-def _span(trial: FrozenTrial, last: datetime) -> str:
-    seconds = ((trial.datetime_complete or last) - _start(trial)).total_seconds()
-    epoch = trial.user_attrs.get("epoch")
-    after = f" after epoch {epoch}" if epoch else ""
-    return f"<b>trial {trial.number}</b>: {end_of(trial)}{after}<br>{_start(trial):%d %b %H:%M:%S}, {seconds:,.0f} s"
 
 
 def varying(trials: Sequence[FrozenTrial]) -> list[str]:
@@ -392,7 +336,8 @@ def _wrapped(label: str) -> str:
     return "<br>".join(html.escape(line) for line in lines)
 
 
-def _finished(figure: Figure, x: str | None, y: str | None, height: int) -> Figure:
+def finished(figure: Figure, x: str | None, y: str | None, height: int) -> Figure:
+    """The figure with the look and the titles of axes that all have."""
     figure.update_layout(
         template="plotly_white",
         height=height,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetsweep.tracking import _search_figures as figures
+from jetsweep.tracking import _timeline
 from jetsweep.tracking.results import TrialRecord
 from jetsweep.tracking.study import StudyView, is_feasible, read_study, short
 from jetsweep.training.checkpoint import write_file
@@ -99,7 +100,7 @@ def pictures(view: StudyView, records: Sequence[TrialRecord] = ()) -> Iterator[P
         "When each trial ran and how it ended; a row holds trials that followed one another, so gaps are times with "
         "fewer trials. A trial waits for its process before its first epoch."
     )
-    yield _picture("Timeline", caption, lambda: figures.timeline(view))
+    yield _picture("Timeline", caption, lambda: _timeline.timeline(view))
 
 
 def _parallels(view: StudyView) -> Iterator[Picture]:

@@ -16,6 +16,7 @@ from jetsweep.errors import TrackingError
 from jetsweep.experiment.schema import SearchConfig
 from jetsweep.search.study import STUDY_FILE, open_study
 from jetsweep.tracking import _search_figures as figures
+from jetsweep.tracking import _timeline
 from jetsweep.tracking.pictures import pictures, write_pictures
 from jetsweep.tracking.report import write_report
 from jetsweep.tracking.results import TrialRecord
@@ -220,7 +221,7 @@ def test_a_picture_that_breaks_does_not_take_the_page_with_it(make_sweep, monkey
     def broken(view):
         raise ZeroDivisionError("nothing to divide")
 
-    monkeypatch.setattr(figures, "timeline", broken)
+    monkeypatch.setattr(_timeline, "timeline", broken)
     picture = shown(make_sweep([trial([0.5])]))["Timeline"]
     assert picture.reason == "it could not be drawn (ZeroDivisionError: nothing to divide)"
 
