@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from jetsweep.data._buffers import empty
 from jetsweep.data._host import place_rows
 from jetsweep.data.manifest import Shard
 from jetsweep.errors import DataError
@@ -159,7 +160,7 @@ def gather_ragged(
         lows.append(low)
         offsets[1 + places] = count if longest is None else np.minimum(count, longest)
     np.cumsum(offsets, out=offsets)
-    values_NF = np.empty((int(offsets[-1]), len(columns)), np.float32)
+    values_NF = empty(int(offsets[-1]), len(columns))
     for (block, _, places), low in zip(parts, lows, strict=True):
         target = offsets[places]
         children = [block.child(group, name) for name in columns]
