@@ -176,7 +176,7 @@ class Dataset:
         max_constituents: int | None = None,
         fraction: float = 1.0,
         drop_last: bool = False,
-        prefetch: int = 2,
+        prefetch: int = 8,
         pin_memory: bool = False,
         reweighting: Reweighting | None = None,
         selection: Selection | None = None,

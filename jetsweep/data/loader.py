@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -49,6 +49,8 @@ class Loader:
         Record batches in random order, rows in random order inside windows of `WINDOW_BLOCKS` of them.
     num_rows : int
         Leading rows that are used.
+    prefetch : int
+        Batches that a thread makes ahead; 0 for none.
     reweighting : Reweighting, optional
         Of the same rows: multiplies the weights, or draws rows in proportion to what would be their weights.
     selected : SelectedRows, optional
@@ -73,7 +75,7 @@ class Loader:
         max_constituents: int | None = None,
         num_rows: int | None = None,
         drop_last: bool = False,
-        prefetch: int = 2,
+        prefetch: int = 8,
         pin_memory: bool = False,
         reweighting: Reweighting | None = None,
         selected: SelectedRows | None = None,
@@ -192,18 +194,19 @@ def _put(x_B: np.ndarray, places_B: np.ndarray) -> np.ndarray:
 
 
 def in_thread(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
-    """Run `batches` ahead in a thread; its exception is raised here, and closing early ends it."""
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
-    stop = threading.Event()
+    """Run up to `depth` batches ahead in a thread; its exception is raised here, and closing early ends it."""
+    ready: deque[Batch | BaseException | None] = deque()
+    changed = threading.Condition()
+    stop = False
 
     def put(item: Batch | BaseException | None) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+        with changed:
+            if len(ready) >= depth:
+                # half of them at a time: waking this thread for every batch costs more than making it
+                changed.wait_for(lambda: stop or len(ready) <= depth // 2)
+            ready.append(item)
+            changed.notify()
+            return not stop
 
     def work() -> None:
         try:
@@ -217,10 +220,19 @@ def in_thread(batches: Iterator[Batch], depth: int) -> Iterator[Batch]:
     thread = threading.Thread(target=work, name="jetsweep-loader", daemon=True)
     thread.start()
     try:
-        while (item := ready.get()) is not None:
+        while True:
+            with changed:
+                changed.wait_for(lambda: ready)
+                item = ready.popleft()
+                if len(ready) == depth // 2:
+                    changed.notify()
+            if item is None:
+                return
             if isinstance(item, BaseException):
                 raise item
             yield item
     finally:
-        stop.set()
+        with changed:
+            stop = True
+            changed.notify()
         thread.join()

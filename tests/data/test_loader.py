@@ -1,6 +1,7 @@
 """Every row once, the same rows on any number of ranks, and an exact start in the middle of an epoch."""
 
 import threading
+import time
 from itertools import chain
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from jetsweep.data import open_dataset
 from jetsweep.data._shards import Block, SplitReader
+from jetsweep.data.loader import in_thread
 
 EPOCHS = st.integers(0, 5)
 SIZES = st.integers(1, 140)
@@ -117,3 +119,16 @@ def test_rows_are_found_in_their_blocks(sizes, data):
     assert [block.first_row + int(row) for block, inside, _ in parts for row in inside] == rows.tolist()
     ends = dict(zip(reader.starts[:-1].tolist(), sizes))  # of an empty block and the next the latter stays
     assert all(len(inside) and inside.max() < ends[block.first_row] for block, inside, _ in parts)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 8])
+def test_a_thread_runs_ahead_as_far_as_told(depth):
+    made = []
+    batches = in_thread((made.append(i) or i for i in range(50)), depth)
+    seen = []
+    for number in batches:
+        seen.append(number)
+        assert len(made) <= number + 1 + depth + 1, "those that wait, and the one that is being made"
+        if number % 7 == 0:
+            time.sleep(0.002)
+    assert seen == list(range(50))
