@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -26,8 +27,12 @@ def open_filesystem(uri: str) -> tuple[pa.fs.FileSystem, str]:
     Raises
     ------
     DataError
-        If pyarrow knows no such file system, cannot start it, or no folder is named.
+        If pyarrow knows no such file system, cannot start it, no folder is named, or a password is.
     """
+    if urlsplit(uri).password is not None:  # a URI goes into experiment files, tables and MLflow
+        raise DataError(
+            f"{uri.split('://')[0]}://…: expected credentials in the environment, found a password in the URI"
+        )
     try:
         filesystem, folder = pa.fs.FileSystem.from_uri(_patient(uri))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, ValueError) as error:

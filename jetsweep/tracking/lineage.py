@@ -47,7 +47,7 @@ def _git(*words: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def describe_datasets(path: Path) -> list[dict[str, str]]:
+def describe_datasets(path: str) -> list[dict[str, str]]:
     """Splits of a dataset for its lineage; the digest is that of the manifest, which holds all checksums.
 
     Returns
@@ -56,10 +56,10 @@ def describe_datasets(path: Path) -> list[dict[str, str]]:
         `name`, `digest`, `source` and `profile` (both JSON) and `context` (the split's role) of each split.
     """
     dataset = open_dataset(path)
-    source = {"path": str(path), "source": dataset.manifest.source, "options": dataset.manifest.options}
+    source = {"path": path, "source": dataset.manifest.source, "options": dataset.manifest.options}
     return [
         {
-            "name": f"{path.name}/{split}"[:500],
+            "name": f"{Path(dataset.folder).name}/{split}"[:500],
             "digest": dataset.digest[:36],
             "source": json.dumps(source),
             "profile": json.dumps({"num_rows": dataset.num_rows(split), "classes": list(dataset.classes)}),

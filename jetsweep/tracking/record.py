@@ -137,7 +137,7 @@ class Lineage:
     datasets: list[dict[str, str]]
 
 
-def write_lineage(template: ExperimentTemplate, sweep_dir: Path, dataset_path: Path | None) -> None:
+def write_lineage(template: ExperimentTemplate, sweep_dir: Path, dataset_path: str | None) -> None:
     """Write ``lineage.json`` and ``packages.txt`` unless they are there."""
     if (sweep_dir / LINEAGE).exists():
         return

@@ -232,7 +232,7 @@ def start_tracking(
     sweep_dir: Path,
     uri: str | None = None,
     *,
-    dataset_path: Path | str | None = None,
+    dataset_path: str | None = None,
 ) -> Tracker:
     """Open the tracking store and the sweep's run: a new one, or the one that an earlier driver began.
 
@@ -246,8 +246,8 @@ def start_tracking(
     uri : str, optional
         Of MLflow; else where the sweep was tracked before, ``MLFLOW_TRACKING_URI``, the experiment's, or SQLite beside
         the sweeps.
-    dataset_path : Path or str, optional
-        The dataset that the trials read.
+    dataset_path : str, optional
+        Folder or URI of the dataset that the trials read.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def start_tracking(
     wait_s, client = _wait_s(), open_client(resolved)
     try:
         record = _begin_record(sweep_dir, resolved)
-        write_lineage(template, sweep_dir, None if dataset_path is None else Path(dataset_path))
+        write_lineage(template, sweep_dir, dataset_path)
         mirror = Mirror(client, resolved, sweep_dir, record)
         try:
             mirror.update_sweep()

@@ -126,6 +126,7 @@ def test_what_is_derived_is_kept_beside_the_mirror(bucket, dataset):
     [
         ("nowhere://jets/here", "nowhere://jets/here: cannot be opened: Unrecognized filesystem type"),
         ("s3://", "s3://: expected a folder behind the name of the file system, found none"),
+        ("s3://me:secret@jets/here", "^s3://…: expected credentials in the environment, found a password in the URI$"),
     ],
 )
 def test_a_uri_that_leads_nowhere_is_named(uri, message):
