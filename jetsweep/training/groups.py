@@ -74,11 +74,19 @@ def make_trainer(
             callbacks = super()._create_default_callbacks()
             return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
 
+    class Rendezvous(TorchConfig().backend_cls):  # type: ignore[misc]
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            worker_group.execute(_name_interface)
+            super().on_start(worker_group, backend_config)
+
+    class Network(TorchConfig):  # type: ignore[misc]
+        backend_cls = Rendezvous
+
     gpu = bool(worker.get("GPU"))
     return Trainer(
         work,
         train_loop_config=config,
-        torch_config=TorchConfig("nccl" if gpu else "gloo", timeout_s=int(_COLLECTIVE_S + disk_wait_s)),
+        torch_config=Network("nccl" if gpu else "gloo", timeout_s=int(_COLLECTIVE_S + disk_wait_s)),
         scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=gpu, resources_per_worker=worker),
         run_config=RunConfig(
             name=name,
@@ -88,6 +96,16 @@ def make_trainer(
             callbacks=[Introduction()],
         ),
     )
+
+
+def _name_interface() -> None:
+    """Let gloo talk where Ray does; by itself it takes what the host's name leads to, which may be this host alone."""
+    import psutil
+
+    address = ray.util.get_node_ip_address()
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(found.address == address for found in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def death(problem: Exception) -> tuple[str, bool, bool]:
