@@ -13,7 +13,7 @@ import pyarrow.fs
 from pydantic import ValidationError
 
 from jetsweep.data._shards import SplitReader
-from jetsweep.data.derived import DERIVED_GROUPS, DerivedColumns, derivable
+from jetsweep.data.derived import DerivedColumns, derivable, derived_group
 from jetsweep.data.loader import Loader
 from jetsweep.data.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard
 from jetsweep.data.mirror import fetch_shards, mirror_folder, open_filesystem
@@ -191,7 +191,8 @@ class Dataset:
             Stored scalars, and high-level variables, which are derived from the constituents where they are not stored.
         groups : mapping, optional
             Further list columns and their children; also ``"lund"`` (no children named), the declusterings of the
-            leading `max_constituents` constituents of each jet, see `jetsweep.physics.lund.lund_nodes`.
+            leading `max_constituents` constituents of each jet, see `jetsweep.physics.lund.lund_nodes`; with cuts by
+            the name that `jetsweep.data.derived.lund_group_name` gives.
         fraction : float, in (0, 1]
             Leading share of the split.
         reweighting : Reweighting, optional
@@ -283,7 +284,7 @@ class Dataset:
         return derivable(name) and "constituents" in self.manifest.groups
 
     def _is_derived_group(self, name: str) -> bool:
-        return name in DERIVED_GROUPS and name not in self.manifest.groups
+        return name not in self.manifest.groups and derived_group(name) is not None
 
     def _require(self, name: str, group: str | None) -> None:
         if not self.has_column(name, group):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from jetsweep.errors import DataError
 from jetsweep.physics.high_level import HIGH_LEVEL_NAMES, high_level_variables
-from jetsweep.physics.lund import LUND_NODE_COLUMNS, lund_nodes
+from jetsweep.physics.lund import LUND_NODE_COLUMNS, UNCUT, LundCuts, lund_nodes
 
 if TYPE_CHECKING:
     from jetsweep.data.dataset import Dataset
@@ -39,8 +41,18 @@ class DerivedGroup:
     make: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-DERIVED_GROUPS = {"lund": DerivedGroup(LUND_NODE_COLUMNS, lund_nodes)}
-"""Groups that a loader can give although no shard holds them."""
+def lund_group_name(cuts: LundCuts = UNCUT) -> str:
+    """Name of the derived group of declusterings: ``lund``, or with the cuts in it."""
+    return "lund" if cuts == UNCUT else f"lund kt>={cuts.min_kt!r} delta>={cuts.min_delta!r}"
+
+
+def derived_group(name: str) -> DerivedGroup | None:
+    """What a loader can give under this name although no shard holds it: declusterings (`lund_group_name`)."""
+    found = re.fullmatch(r"lund(?: kt>=(\S+) delta>=(\S+))?", name)
+    if found is None:
+        return None
+    cuts = UNCUT if found[1] is None else LundCuts(float(found[1]), float(found[2]))
+    return DerivedGroup(LUND_NODE_COLUMNS, partial(lund_nodes, cuts=cuts))
 
 
 class DerivedColumns:

@@ -16,7 +16,7 @@ import torch
 
 from jetsweep.data._shards import SplitReader, gather_ragged, gather_scalar
 from jetsweep.data.batch import Batch, Ragged
-from jetsweep.data.derived import DERIVED_GROUPS
+from jetsweep.data.derived import derived_group
 from jetsweep.data.order import EpochOrder, ResampledOrder, SelectedOrder
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Loader:
     extra : callable or None
         Takes ascending row numbers and gives further scalar columns (derived ones).
     derived_groups : tuple of str
-        Groups of `DERIVED_GROUPS`, made from the leading `max_constituents` constituents.
+        Names that `jetsweep.data.derived.derived_group` knows: made from the leading `max_constituents` constituents.
     labels, weights : bool
         Whether the split has them.
     shuffle : bool
@@ -180,7 +180,8 @@ class Loader:
         groups = dict(batch.groups)
         p4 = groups.pop(_P4)
         for name in self.derived_groups:
-            group = DERIVED_GROUPS[name]
+            group = derived_group(name)
+            assert group is not None, name
             values, offsets = group.make(p4.values.numpy(), p4.offsets.numpy())
             groups[name] = Ragged(torch.from_numpy(values), torch.from_numpy(offsets), group.columns)
         return replace(batch, groups=groups)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from jetsweep.data.batch import Batch, Ragged
-from jetsweep.data.derived import DERIVED_GROUPS
+from jetsweep.data.derived import derived_group
 from jetsweep.models._jet_model import JetModel, build_jet_model
 from jetsweep.tasks._base import Task, build_task
 from jetsweep.training.evaluate import autocast
@@ -187,7 +187,8 @@ def toy_batch(model: JetModel, task: Task, num_classes: int, size: int, mean_con
         values_NF = torch.stack([known.get(name, torch.zeros(num)) for name in columns], dim=-1)
         groups["constituents"] = Ragged(values_NF, offsets, columns)
     for name in model.preprocessing.group_columns:
-        derived = DERIVED_GROUPS[name]
+        derived = derived_group(name)
+        assert derived is not None, name
         p4_N4 = torch.stack([known[x] for x in ("px", "py", "pz", "energy")], dim=-1)
         entries, starts = map(torch.from_numpy, derived.make(p4_N4.numpy(), offsets.numpy()))
         groups[name] = Ragged(entries, starts, derived.columns)

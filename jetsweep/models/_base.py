@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from torch import nn
 
+from jetsweep.physics.lund import UNCUT, LundCuts
 from jetsweep.registry import Registry
 
 JET_VARIABLES = ("high-level", "scalars")
@@ -56,6 +57,11 @@ class ModelConfig(BaseModel):
     def jet_scaling(self) -> JetScaling:
         """How variables of the jet are scaled."""
         return "standard"
+
+    @property
+    def lund_cuts(self) -> LundCuts:
+        """What the Lund trees of the feature sets ``lund2`` … are cut at."""
+        return UNCUT
 
     def require_packages(self) -> None:
         """Raise a `JetsweepError` where the network needs an optional package that is not installed."""

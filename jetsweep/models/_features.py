@@ -36,12 +36,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jetsweep.data.batch import Batch
+from jetsweep.data.derived import lund_group_name
 from jetsweep.models._aligned import aligned_angles, aligned_momenta, atlas7, clamped_log
 from jetsweep.models._base import JetScaling
 from jetsweep.models._lund import LUND_FEATURES, lund_group, lund_inputs
 from jetsweep.models._statistics import mean_and_std, medians_and_spreads
 from jetsweep.physics import fourvectors as kinematics
 from jetsweep.physics.high_level import HIGH_LEVEL_NAMES
+from jetsweep.physics.lund import UNCUT, LundCuts
 
 P4 = ("px", "py", "pz", "energy")
 PID = ("charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon")
@@ -111,6 +113,8 @@ class Preprocessing(nn.Module):
         Names of what the set ``scalars`` consists of; other sets have none.
     jet_scaling : "standard" or "robust"
         Of variables of the jet: mean and standard deviation, or median and interquartile range.
+    lund_cuts : LundCuts
+        Of the sets ``lund2`` to ``lund5``.
 
     Raises
     ------
@@ -126,6 +130,7 @@ class Preprocessing(nn.Module):
         jet_axis: str = "sum",
         scalars: tuple[str, ...] = (),
         jet_scaling: JetScaling = "standard",
+        lund_cuts: LundCuts = UNCUT,
     ) -> None:
         super().__init__()
         if features not in COLUMNS:
@@ -138,6 +143,7 @@ class Preprocessing(nn.Module):
                 f"the feature set {features!r} does not provide what the network asks for: {', '.join(inputs)}"
             )
         self.features, self.inputs, self.jet_axis, self.jet_scaling = features, tuple(inputs), jet_axis, jet_scaling
+        self.lund_cuts = lund_cuts
         self.max_constituents = min(max_constituents, ATLAS_CONSTITUENTS) if features == "atlas7" else max_constituents
         self.num_features = len(self.of_the_jet) or NUM_FEATURES[features]
         self.needs_statistics = features in ("atlas7", *BY_SLOT) or bool(self.of_the_jet)
@@ -159,7 +165,7 @@ class Preprocessing(nn.Module):
     @property
     def group_columns(self) -> dict[str, tuple[str, ...]]:
         """Groups beside `constituents` that a batch must carry, with the children that are named."""
-        return {"lund": ()} if self.features in LUND_FEATURES else {}
+        return {lund_group_name(self.lund_cuts): ()} if self.features in LUND_FEATURES else {}
 
     @property
     def scalar_columns(self) -> tuple[str, ...]:
@@ -174,7 +180,8 @@ class Preprocessing(nn.Module):
         if self.of_the_jet:
             return {"jet_features": self._standardise(self._jet_features(batch))} | rows
         if self.features in LUND_FEATURES:
-            return lund_inputs(self.features, batch.groups["lund"], self.max_constituents)
+            group = batch.groups[lund_group_name(self.lund_cuts)]
+            return lund_inputs(self.features, group, self.max_constituents)
         x_BPF, mask_BP = self._padded(batch)
         return self.from_padded(x_BPF[..., :4], mask_BP, x_BPF[..., 4:], self._stored_axis(batch)) | rows
 
@@ -193,7 +200,8 @@ class Preprocessing(nn.Module):
             Stored jet (pT, eta, phi, energy); the constituents' sum if not given.
         """
         if self.features in LUND_FEATURES:
-            return lund_inputs(self.features, lund_group(p4_BP4, mask_BP), self.max_constituents)
+            group = lund_group(p4_BP4, mask_BP, self.lund_cuts)
+            return lund_inputs(self.features, group, self.max_constituents)
         p4_BP4 = torch.where(mask_BP[..., None], p4_BP4, 0.0)
         extra_BPF = p4_BP4[..., :0] if extra_BPF is None else torch.where(mask_BP[..., None], extra_BPF, 0.0)
         derived = self._derive(p4_BP4, mask_BP, extra_BPF, axis_B4)

@@ -47,6 +47,7 @@ def preprocessing_of(config: ModelConfig, max_constituents: int) -> Preprocessin
         config.jet_axis,
         config.named_scalars,
         config.jet_scaling,
+        config.lund_cuts,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jetsweep.data.batch import Ragged
-from jetsweep.physics.lund import LUND_NODE_COLUMNS, lund_nodes
+from jetsweep.physics.lund import LUND_NODE_COLUMNS, LundCuts, lund_nodes
 
 LUND_FEATURES: dict[str, tuple[str, ...]] = {
     "lund2": ("ln_delta", "ln_kt"),
@@ -39,8 +39,8 @@ def lund_inputs(features: str, group: Ragged, num_slots: int) -> dict[str, Tenso
     return {"features": torch.stack(columns, dim=-1), "neighbours": neighbours_BP3, "mask": mask_BP}
 
 
-def lund_group(p4_BP4: Tensor, mask_BP: Tensor) -> Ragged:
+def lund_group(p4_BP4: Tensor, mask_BP: Tensor, cuts: LundCuts) -> Ragged:
     """Cluster padded constituents, shapes (B, P, 4) and (B, P), on the host; the result is on their device."""
     offsets = np.concatenate([[0], np.cumsum(mask_BP.sum(dim=1).cpu().numpy())])
-    nodes, node_offsets = lund_nodes(p4_BP4[mask_BP].detach().cpu().numpy(), offsets)
+    nodes, node_offsets = lund_nodes(p4_BP4[mask_BP].detach().cpu().numpy(), offsets, cuts)
     return Ragged(torch.from_numpy(nodes), torch.from_numpy(node_offsets), LUND_NODE_COLUMNS).to(p4_BP4.device)

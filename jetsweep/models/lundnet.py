@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from jetsweep.models._base import ModelConfig, register
 from jetsweep.models._layers import MaskedBatchNorm, Slots, cut_empty_slots, mean_over_slots
+from jetsweep.physics.lund import LundCuts
 
 
 class LundNetConfig(ModelConfig):
@@ -22,12 +23,23 @@ class LundNetConfig(ModelConfig):
         "lund5",
         description="Coordinates of each declustering: ln Δ and ln kT; with ln z; with psi; with ln m.",
     )
+    min_kt: float = Field(
+        0.0, ge=0.0, description="Declusterings of less kT [GeV] are passed over: the harder branch takes their place."
+    )
+    min_delta: float = Field(
+        0.0, ge=0.0, description="Declusterings of a smaller angle end their branch: what a detector cannot resolve."
+    )
     widths: tuple[PositiveInt, ...] = Field(
         (32, 32, 64, 64, 128, 128), min_length=1, description="Width of every edge block."
     )
     fusion_width: PositiveInt = Field(384, description="Width of the layer that joins the outputs of all blocks.")
     dense_width: PositiveInt = Field(256, description="Width of the layer before the output.")
     dropout: float = Field(0.1, ge=0.0, lt=1.0, description="Dropout before the output.")
+
+    @property
+    def lund_cuts(self) -> LundCuts:
+        """As set."""
+        return LundCuts(self.min_kt, self.min_delta)
 
 
 class TreeConv(nn.Module):
@@ -75,7 +87,7 @@ class TreeConv(nn.Module):
 
 @register(LundNetConfig)
 class LundNet(nn.Module):
-    """LundNet. Leaves of the tree carry no node; a jet of one constituent is one node of zeros.
+    """LundNet. Leaves of the tree carry no node; a jet without declusterings is one node of zeros.
 
     Parameters
     ----------

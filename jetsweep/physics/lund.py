@@ -20,6 +20,7 @@ The primary plane holds the declusterings met when following the harder branch e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,16 @@ from jetsweep.physics.clustering import ClusterHistory, Floats, Ints, cluster
 LUND_COLUMNS = ("ln_kt", "ln_delta", "ln_z", "psi", "ln_m", "ln_kappa")
 LUND_NODE_COLUMNS = (*LUND_COLUMNS, "above", "harder", "softer")
 """Columns of `lund_nodes`."""
+
+
+class LundCuts(NamedTuple):
+    """Where a plane ends, as in `lund_plane`; nothing is cut by default."""
+
+    min_kt: float = 0.0
+    min_delta: float = 0.0
+
+
+UNCUT = LundCuts()
 
 
 @dataclass(frozen=True)
@@ -137,7 +148,7 @@ def lund_plane_of_jets(
 
 
 def lund_nodes(
-    values: npt.NDArray[np.floating], offsets: npt.NDArray[np.integer]
+    values: npt.NDArray[np.floating], offsets: npt.NDArray[np.integer], cuts: LundCuts = UNCUT
 ) -> tuple[npt.NDArray[np.float32], Ints]:
     """Declusterings and their links as one table, as networks on Lund trees read them (arXiv:2012.08526).
 
@@ -147,20 +158,22 @@ def lund_nodes(
         Constituents (px, py, pz, E) in GeV, jet after jet.
     offsets : array, shape (B + 1,)
         Jet `i` owns ``values[offsets[i]:offsets[i + 1]]``.
+    cuts : LundCuts
 
     Returns
     -------
     nodes : array, shape (M, 9), float32
-        Columns in the order of `LUND_NODE_COLUMNS`. A jet of one constituent is one node of zeros without links.
+        Columns in the order of `LUND_NODE_COLUMNS`. A jet without declusterings, of one constituent or because all are
+        cut, is one node of zeros without links.
     offsets : array, shape (B + 1,)
     """
-    plane = lund_plane_of_jets(values, offsets)
-    is_single = np.diff(np.asarray(offsets)) == 1
+    plane = lund_plane_of_jets(values, offsets, min_kt=cuts.min_kt, min_delta=cuts.min_delta)
     lengths = np.diff(plane.offsets)
-    node_offsets = np.concatenate([[0], np.cumsum(lengths + is_single)]).astype(np.int64)
+    is_bare = (np.diff(np.asarray(offsets)) > 0) & (lengths == 0)
+    node_offsets = np.concatenate([[0], np.cumsum(lengths + is_bare)]).astype(np.int64)
     nodes = np.zeros((int(node_offsets[-1]), len(LUND_NODE_COLUMNS)), np.float32)
     nodes[:, -3:] = -1
-    is_real = ~np.repeat(is_single, lengths + is_single)
+    is_real = ~np.repeat(is_bare, lengths + is_bare)
     nodes[is_real, :-3], nodes[is_real, -3:] = plane.values, plane.links
     return nodes, node_offsets
 

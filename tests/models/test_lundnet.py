@@ -5,14 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from jetsweep import make_dataset
 from jetsweep.data import Batch, Ragged
+from jetsweep.data.derived import derived_group
 from jetsweep.models._features import Preprocessing
 from jetsweep.models._jet_model import build_jet_model
 from jetsweep.models._layers import Slots
 from jetsweep.models.lundnet import LundNetConfig, TreeConv
-from jetsweep.physics.lund import LUND_NODE_COLUMNS, lund_nodes
+from jetsweep.physics.lund import LUND_NODE_COLUMNS, LundCuts, lund_nodes, lund_plane_of_jets
 from jetsweep.testing import toy_four_vectors
 
 GOLDEN = [(100.0, 0.5, 0.1), (50.0, 0.6, -0.1), (10.0, 0.3, 0.3)]
@@ -29,6 +31,13 @@ def batch_of(values, offsets):
     nodes, starts = map(torch.from_numpy, lund_nodes(values, offsets))
     group = Ragged(nodes, starts, LUND_NODE_COLUMNS)
     return Batch({"lund": group}, {}, {}, None, torch.arange(len(offsets) - 1))
+
+
+def tree_of(network, p4):
+    """One jet as the loader gives it to `network`."""
+    ((name, _),) = network.preprocessing.group_columns.items()
+    values, starts = map(torch.from_numpy, derived_group(name).make(p4, np.array([0, len(p4)])))
+    return Batch({name: Ragged(values, starts, LUND_NODE_COLUMNS)}, {}, {}, None, torch.arange(1))
 
 
 def test_golden_jet():
@@ -50,6 +59,39 @@ def test_one_constituent_is_one_node_of_zeros_and_none_is_none():
     assert out["mask"].tolist() == [[True, False, False], [False, False, False]]
     assert out["features"].abs().max() == 0
     assert (out["neighbours"] == -1).all()
+
+
+@pytest.mark.parametrize("cuts", [LundCuts(min_kt=5.0), LundCuts(min_delta=0.3), LundCuts(0.5, 0.05)])
+def test_cuts_give_the_same_tree_on_both_ways(cuts):
+    """From the loader's group, and from padded constituents as export and contracts do it."""
+    p4, mask, _ = toy_four_vectors(num_jets=20, num_slots=12, seed=3, min_constituents=0)
+    preprocessing = Preprocessing("lund5", INPUTS, 12, lund_cuts=cuts)
+    offsets = np.concatenate([[0], np.cumsum(mask.sum(1).numpy())])
+    ((name, columns),) = preprocessing.group_columns.items()
+    group = derived_group(name)
+    values, starts = map(torch.from_numpy, group.make(p4[mask].numpy(), offsets))
+    found = preprocessing(Batch({name: Ragged(values, starts, group.columns)}, {}, {}, None, torch.arange(20)))
+    padded = preprocessing.from_padded(p4, mask)
+    assert columns == ()
+    assert all(torch.equal(found[key], padded[key]) for key in INPUTS)
+    assert torch.equal(found["mask"].any(1), mask.any(1)), "a jet of which all is cut is a node of zeros"
+    bare = lund_plane_of_jets(p4[mask].numpy(), offsets, min_kt=cuts.min_kt, min_delta=cuts.min_delta)
+    lengths = torch.from_numpy(np.diff(bare.offsets))
+    assert torch.equal(found["mask"].sum(1), torch.where(mask.any(1), lengths.clamp(min=1), 0))
+    assert (lengths < mask.sum(1) - 1).any()
+
+
+def test_constituents_at_one_place_do_not_matter_to_a_network_with_a_resolution():
+    network = build_jet_model(LundNetConfig(min_delta=0.01, widths=(8,)), 2, 16).eval()
+    one, both = p4_of(GOLDEN), p4_of([GOLDEN[0], (30.0, 0.6, -0.1), (20.0, 0.6 + 1e-6, -0.1), GOLDEN[2]])
+    with torch.no_grad():
+        logits = [network(tree_of(network, p4)) for p4 in (one, both)]
+    torch.testing.assert_close(*logits, atol=1e-4, rtol=0)
+
+
+def test_a_cut_below_zero_is_refused():
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        LundNetConfig(min_kt=-1.0)
 
 
 def test_other_networks_do_not_get_trees():
