@@ -1,6 +1,6 @@
 """Taggers of a sweep on real jets of the top-tagging reference set, beside the jets that they were trained for.
 
-``python tests/benchmarks/real_top_jets.py SWEEP JETS.npz …`` prints a markdown table: AUC of each trained trial on its
+``python tests/benchmarks/real_top_jets.py SWEEP JETS.npz … [--by LEAF]`` prints a markdown table: AUC of each trained trial on its
 own test split and on the jets of the files (arrays `offsets`, `label`, and `p4_px_py_pz_E` or `p4_E_px_py_pz`, in GeV).
 The files become a dataset through the source `parquet`, as a user's own would.
 """
@@ -77,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sweep", type=Path)
     parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--by", help="Leaf of the model that tells runs apart beside its name, e.g. min_delta.")
     given = parser.parse_args()
     aucs: dict[str, tuple[list[float], list[float], float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -86,6 +87,7 @@ def main() -> None:
             loaded = load_checkpoint(best)
             name = loaded.spec.model.name
             name += f" {version}" if (version := getattr(loaded.spec.model, "version", None)) else ""
+            name += f", {given.by} {getattr(loaded.spec.model, given.by)}" if given.by else ""
             own = own_auc(best.parents[1])
             try:
                 metrics, arrays, task = evaluate_model(loaded, dataset, "test")
