@@ -1,8 +1,8 @@
 """Taggers of a sweep on real jets of the top-tagging reference set, beside the jets that they were trained for.
 
-``python tests/benchmarks/real_top_jets.py SWEEP JETS.npz … [--by LEAF]`` prints a markdown table: AUC of each trained trial on its
-own test split and on the jets of the files (arrays `offsets`, `label`, and `p4_px_py_pz_E` or `p4_E_px_py_pz`, in GeV).
-The files become a dataset through the source `parquet`, as a user's own would.
+``python tests/benchmarks/real_top_jets.py SWEEP JETS.npz … [--by LEAF]`` prints a markdown table: AUC of each trained
+trial on its own test split and on the jets of the files (arrays `offsets`, `label`, and `p4_px_py_pz_E` or
+`p4_E_px_py_pz`, in GeV). The files become a dataset through the source `parquet`, as a user's own would.
 """
 
 from __future__ import annotations
