@@ -24,7 +24,7 @@ WIDTH = 120
 
 @dataclass(frozen=True)
 class Comparison:
-    """Trials in order: complete ones by their validation metric, then the others.
+    """Trials in order: complete ones by their sweep's first objective, then the others.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Comparison:
 
     @cached_property
     def best(self) -> dict[str, TrialRecord]:
-        """Of each architecture the trial with the best validation metric among those that count."""
+        """Of each architecture the trial with the best first objective among those that count."""
         found: dict[str, TrialRecord] = {}
         for record in self.records:
             known = found.get(record.model)
@@ -105,7 +105,7 @@ class Comparison:
         front = f"{FRONT} on the front of its sweep's objectives; " if self.front else ""
         violates = f"{VIOLATES} outside a constraint; " if any(record.violated for record in self.records) else ""
         return (
-            f"{sweeps}Test split; {BEST} best of its model by its validation metric; {front}{violates}in brackets: "
+            f"{sweeps}Test split; {BEST} best of its model by its sweep's first objective; {front}{violates}in brackets: "
             f"validation AUC of a trial that did not end; {notes_of(self.records)}"
             f"inference time per jet, and of one jet alone ({'; '.join(sorted(devices)) or 'not measured'})."
         )

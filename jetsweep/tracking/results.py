@@ -60,7 +60,7 @@ class TrialRecord:
     device : str
         Where that was measured.
     selected_by : str
-        Validation metric that chose the checkpoint; the sweep's first objective where the last epoch is kept.
+        The sweep's first objective; without objectives the validation metric that chose the epoch.
     selection : float
         That metric, signed so that larger is better.
     losses : tuple of float
@@ -157,8 +157,8 @@ def _with_result(
     record: TrialRecord, monitor: dict[str, str], result: dict[str, Any], search: dict[str, Any]
 ) -> TrialRecord:
     best = {name: value for name, value in result["best"].items() if isinstance(value, int | float)}
-    # the number of the last epoch says nothing of a trial
-    by = next(iter(search.get("objectives", [])), monitor) if monitor["metric"] == "epoch" else monitor
+    # the monitor chooses the epoch of a trial, the first objective among trials
+    by = next(iter(search.get("objectives", [])), monitor)
     chosen = best.get(by["metric"], float("nan"))
     selection = chosen if by["mode"] == "max" else -chosen
     timing = result.get("timing", {})

@@ -158,7 +158,7 @@ def _best_section(sweep: Sweep) -> Section:
         for record in shown
     )
     columns = ("trial", "model", *(o.metric for o in sweep.objectives), *metrics, *leaves)
-    kind = "The trials of the front" if len(sweep.objectives) > 1 else "The best trials by their validation metric"
+    kind = "The trials of the front" if len(sweep.objectives) > 1 else "The best trials by the objective"
     cut = f"; {len(shown)} of {len(chosen)}" if len(shown) < len(chosen) else ""
     caption = f"{kind}: objectives, metrics of the test split, drawn leaves{cut}."
     return Section(title, (Part("best", caption, table=Table(columns, rows)),))
