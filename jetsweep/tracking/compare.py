@@ -105,8 +105,8 @@ class Comparison:
         front = f"{FRONT} on the front of its sweep's objectives; " if self.front else ""
         violates = f"{VIOLATES} outside a constraint; " if any(record.violated for record in self.records) else ""
         return (
-            f"{sweeps}Test split; {BEST} best of its model by its sweep's first objective; {front}{violates}in brackets: "
-            f"validation AUC of a trial that did not end; {notes_of(self.records)}"
+            f"{sweeps}Test split; {BEST} best of its model by its sweep's first objective; {front}{violates}"
+            f"in brackets: validation AUC of a trial that did not end; {notes_of(self.records)}"
             f"inference time per jet, and of one jet alone ({'; '.join(sorted(devices)) or 'not measured'})."
         )
 
