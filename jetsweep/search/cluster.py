@@ -33,6 +33,10 @@ _SETTINGS = {
     "MALLOC_ARENA_MAX": "1",
 }
 """Environment of a sweep and of the cluster that it starts."""
+
+_OF_WORKERS = ("GOMP_SPINCOUNT", "MALLOC_ARENA_MAX")
+"""Of these what workers on a cluster that somebody else started are given; the rest is read by drivers and raylets."""
+
 _M_ARENA_MAX = -8  # from malloc.h
 _EXIT_S = 5.0
 """Time that workers of an ended cluster have for their own exit."""
@@ -61,6 +65,8 @@ def few_arenas() -> None:
 def connected(address: str | None = None) -> Iterator[None]:
     """Be connected to a Ray cluster; one that is started here ends here.
 
+    Workers on an existing cluster get the driver's settings of jetsweep (``JETSWEEP_…``) and those for speed.
+
     Parameters
     ----------
     address : str, optional
@@ -81,7 +87,8 @@ def connected(address: str | None = None) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+            given = {name: x for name, x in os.environ.items() if name in _OF_WORKERS or name.startswith("JETSWEEP_")}
+            ray.init(address, runtime_env={"env_vars": given}, log_to_driver=False, logging_level=logging.ERROR)
         else:
             (node,) = local_nodes()
             ray.init(

@@ -53,14 +53,15 @@ def _start(stack, log, *command, until):
         time.sleep(0.2)
 
 
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
     """Two hosts of one CPU each, whose raylets know each other: what to put before a command to run it on the first."""
     hosts = [f"jets{os.getpid()}{letter}" for letter in "ab"]
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     common = ["--num-cpus=1", "--block", "--disable-usage-stats"]
     with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in {"MODE": "token", "TOKEN": secrets.token_hex(32)}.items():
+            patch.setenv(f"RAY_AUTH_{name}", value)
         for host in hosts:
             _ip("netns", "add", host)
             stack.callback(subprocess.run, ["ip", "netns", "delete", host])
@@ -76,17 +77,36 @@ def cluster(tmp_path, monkeypatch):
         head += ["--include-dashboard=false", *common]
         other = ["--address=10.77.0.1:6379", "--node-ip-address=10.77.0.2", *common]
         for name, before, options in zip(("head", "other"), within, (head, other)):
-            log = tmp_path / f"{name}.log"
+            log = tmp_path_factory.mktemp("hosts") / f"{name}.log"
             _start(stack, log, *before, BIN / "ray", "start", *options, until="Ray runtime started")
         yield within[0]
 
 
+def _run(cluster, folder, *command, **env):
+    env = os.environ | {"RAY_ADDRESS": "10.77.0.1:6379", **env}
+    command = [*cluster, *command]
+    return subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
 def test_workers_on_two_hosts_train_one_network(cluster, tmp_path):
     (tmp_path / "apart.yaml").write_text(EXPERIMENT)
-    command = [*cluster, BIN / "jetsweep", "run", tmp_path / "apart.yaml", "--runs", tmp_path / "runs"]
-    env = os.environ | {"RAY_ADDRESS": "10.77.0.1:6379"}
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = _run(cluster, tmp_path, BIN / "jetsweep", "run", tmp_path / "apart.yaml", "--runs", tmp_path / "runs")
     assert done.returncode == 0, done.stdout + done.stderr
     trial = tmp_path / "runs" / "apart" / "trials" / "00000"
     assert not (trial / "restarts.jsonl").exists(), "the first attempt found the other host"
     assert [json.loads(line)["epoch"] for line in (trial / "history.jsonl").read_text().splitlines()] == [1, 2]
+
+
+WORKERS_SEE = """
+import os, ray
+from jetsweep.search.cluster import connected
+with connected():
+    names = ("MALLOC_ARENA_MAX", "JETSWEEP_CACHE")
+    see = ray.remote(num_cpus=1)(lambda: {name: os.environ.get(name) for name in names})
+    print([ray.get(see.options(label_selector={"ray.io/node-id": node["NodeID"]}).remote()) for node in ray.nodes()])
+"""
+
+
+def test_workers_of_a_foreign_cluster_get_the_settings(cluster, tmp_path):
+    done = _run(cluster, tmp_path, sys.executable, "-c", WORKERS_SEE, JETSWEEP_CACHE="/scratch")
+    assert done.stdout.strip() == str([{"MALLOC_ARENA_MAX": "1", "JETSWEEP_CACHE": "/scratch"}] * 2), done.stderr
