@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(add_completion=False)
 
@@ -44,6 +47,7 @@ def compare(
     from jetsweep.tracking import compare_runs, compare_sweeps
     from jetsweep.tracking.client import resolve_uri
 
+    folders: list[Path] = []
     if run or filter is not None:
         if sweeps:
             raise TrackingError(f"expected either sweeps or --run and --filter, found both ({', '.join(sweeps)})")
@@ -60,11 +64,23 @@ def compare(
     paths = comparison.write(out or folder, "compare-best" if best else "compare")
     kinds = ",".join(path.suffix[1:] for path in paths)
     console.print(f"Written: {paths[0].with_suffix('')}.{{{kinds}}}", soft_wrap=True)
+    _repeats(folders, out, console)
     if systematics:
         from jetsweep.tracking.systematics import compare_systematics
 
         figure = compare_systematics(systematics, out or folder)
         console.print(f"Written: {figure}.{{png,pdf}}", soft_wrap=True)
+
+
+def _repeats(folders: list[Path], out: Path | None, console: Console) -> None:
+    """Print what the sweeps repeated with other seeds; of a single sweep write it as well."""
+    from jetsweep.tracking.repeats import read_repeats
+
+    for repeated in filter(None, map(read_repeats, folders)):
+        repeated.print(console)
+        if len(folders) == 1:
+            path, *_ = repeated.write(out or folders[0])
+            console.print(f"Written: {path.with_suffix('')}.{{csv,json,md}}", soft_wrap=True)
 
 
 def _folders(sweeps: list[str], runs: Path) -> list[Path]:

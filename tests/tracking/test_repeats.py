@@ -9,7 +9,9 @@ import math
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from jetsweep.cli.compare import app
 from jetsweep.errors import TrackingError
 from jetsweep.search.repeats import Repeat, write_repeat
 from jetsweep.tracking.compare import compare_sweeps
@@ -110,3 +112,11 @@ def test_none_and_damage(sweep, tmp_path):
         TrackingError, match=r"00010/repeat\.json: expected what a run repeats, the key 'origin' is not"
     ):
         read_repeats(sweep)
+
+
+def test_compare_prints_and_writes_them(sweep, tmp_path):
+    done = CliRunner().invoke(app, [str(sweep), "--out", str(tmp_path / "out")], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "Repeats" in done.output
+    assert "0.9648 (0.9612–0.9702)" in done.output
+    assert {path.suffix for path in (tmp_path / "out").glob("repeats.*")} == {".csv", ".json", ".md"}
