@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetsweep.search.best import ranked
-from jetsweep.training.checkpoint import write_file
 
 if TYPE_CHECKING:
     from jetsweep.experiment.schema import Experiment, SearchConfig
@@ -80,6 +79,8 @@ def seeds(base: int, count: int) -> list[int]:
 
 def write_repeat(folder: Path, repeat: Repeat) -> None:
     """Say in a run's folder what it repeats, before it begins; `jetsweep.tracking.repeats` reads it back."""
+    from jetsweep.training.checkpoint import write_file  # with torch, which tables do without
+
     said = {"origin": repeat.origin, "index": repeat.index, "seed": repeat.seed}
     write_file(folder / REPEAT_FILE, json.dumps(said).encode())
 
