@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator
 
 FILE_NAME = "dataset.json"
 SCHEMA_VERSION = 1
@@ -20,6 +21,15 @@ class Shard(BaseModel):
     rows: NonNegativeInt
     bytes: NonNegativeInt
     sha256: str
+
+    @field_validator("file")
+    @classmethod
+    def _stays_inside(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        # a shard of an object store is written under this name
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError(f"expected a path below the dataset folder, found {value!r}")
+        return value
 
 
 class Group(BaseModel):

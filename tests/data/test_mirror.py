@@ -1,5 +1,6 @@
 """Datasets in an object store (S3, served by moto): fetched once per machine, checked, mapped like local ones."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -98,6 +99,15 @@ def test_a_shard_that_was_cut_here_is_fetched_again(bucket):
     shard = remote.local_folder / "train/00002.arrow"
     shard.write_bytes(shard.read_bytes()[:100])
     assert remote.reader("train").num_rows == 120
+
+
+@pytest.mark.parametrize("file", ["../outside.arrow", "/tmp/outside.arrow", "train/../../outside.arrow", ""])
+def test_a_manifest_cannot_name_files_outside(bucket, dataset, file):
+    manifest = json.loads((dataset.local_folder / "dataset.json").read_text())
+    manifest["splits"]["train"][0]["file"] = file
+    _put(bucket, "dataset.json", json.dumps(manifest).encode())
+    with pytest.raises(DataError, match=r"splits\.train\.0\.file: .*expected a path below the dataset folder"):
+        open_dataset(bucket[1])
 
 
 def test_a_missing_shard_is_named(bucket):
