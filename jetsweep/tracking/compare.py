@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jetsweep.errors import TrackingError
 from jetsweep.search.best import non_dominated
 from jetsweep.tracking.columns import TableColumn, columns_of, notes_of
-from jetsweep.tracking.results import TrialRecord, read_sweep, trial_folder
+from jetsweep.tracking.results import TrialRecord, read_sweep, told_apart, trial_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -200,8 +200,9 @@ def compare_runs(uri: str, run_ids: Sequence[str] = (), filter: str | None = Non
 
 def ordered(records: Iterable[TrialRecord]) -> Comparison:
     """Comparison with the best complete trials first, those outside a constraint after those within."""
+    told = told_apart(records)
     return Comparison(
-        sorted(records, key=lambda r: (r.status != "complete", not r.counts, -r.selection, r.sweep, r.number))
+        sorted(told, key=lambda r: (r.status != "complete", not r.counts, -r.selection, r.sweep, r.number))
     )
 
 

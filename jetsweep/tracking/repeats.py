@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from jetsweep.errors import TrackingError
 from jetsweep.search.repeats import COVERAGE, FOLDER, REPEAT_FILE, Spread, spread
 from jetsweep.tracking.columns import TableColumn, columns_of
 from jetsweep.tracking.compare import WIDTH, with_uncertainty
-from jetsweep.tracking.results import TrialRecord, read_json, read_trial
+from jetsweep.tracking.results import TrialRecord, read_json, read_trial, told_apart
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -218,6 +219,10 @@ def read_repeats(sweep_dir: Path) -> RepeatTable | None:
         configurations.append(
             Repeated(origin, tuple(seed for _, seed, _ in runs), tuple(record for *_, record in runs))
         )
+    named = iter(told_apart(record for repeated in configurations for record in repeated.records))
+    configurations = [
+        replace(repeated, records=tuple(itertools.islice(named, len(repeated.records)))) for repeated in configurations
+    ]
     return RepeatTable(sweep_dir.absolute().name, configurations, chosen)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ PARAMS, OUTCOME = "params.json", "outcome.json"
 """Written into a trial's folder by the tracker: the drawn leaves, and how the trial ended for the sweep."""
 
 RESULT_FILES = ("experiment.json", PARAMS, OUTCOME, "result.json")
+
+VARIANTS = ("features", "version", "use_pairs")
+"""Leaves of a model that make it another one for a table, where the models of the table differ in them."""
 
 ENDS = {
     "budget": "complete",
@@ -69,6 +73,8 @@ class TrialRecord:
         Constraints of the sweep that the trial does not meet; then it cannot be best.
     task : str
         Name of what was learned.
+    variant : dict
+        Leaves of `VARIANTS` that the model has.
     """
 
     sweep: str
@@ -88,6 +94,7 @@ class TrialRecord:
     losses: tuple[float, ...] = ()
     violated: tuple[str, ...] = ()
     task: str = "tagging"
+    variant: dict[str, Any] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
@@ -145,7 +152,8 @@ def read_record(folder: Path, sweep: str, number: int) -> TrialRecord:
     try:
         because = outcome.get("stopped_because") or result.get("stopped_because") or ""
         status, task = ENDS.get(because, "unfinished"), spec["task"]["name"]
-        record = TrialRecord(sweep, number, status, spec["model"]["name"], params, task=task)
+        variant = {leaf: spec["model"][leaf] for leaf in VARIANTS if leaf in spec["model"]}
+        record = TrialRecord(sweep, number, status, spec["model"]["name"], params, task=task, variant=variant)
         if not result:
             return record
         return _with_result(record, spec["training"]["monitor"], result, outcome.get("search", {}))
@@ -187,7 +195,23 @@ def _with_result(
         ),
         violated=tuple(text for text, violation in violations.items() if violation > 0),
         task=record.task,
+        variant=record.variant,
     )
+
+
+def told_apart(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The records, with names of models that also tell in which of `VARIANTS` those of one architecture differ."""
+    found = list(records)
+    values: dict[tuple[str, str], set[Any]] = {}
+    for record in found:
+        for leaf, value in record.variant.items():
+            values.setdefault((record.model, leaf), set()).add(value)
+
+    def name(record: TrialRecord) -> str:
+        differing = {leaf: x for leaf, x in record.variant.items() if len(values[record.model, leaf]) > 1}
+        return " ".join([record.model, *(x if isinstance(x, str) else f"{leaf}={x}" for leaf, x in differing.items())])
+
+    return [replace(record, model=name(record)) for record in found]
 
 
 def read_sweep(folder: Path) -> list[TrialRecord]:

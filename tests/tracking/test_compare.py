@@ -90,7 +90,7 @@ def test_no_cell_is_cut_and_the_table_fits_its_width(width):
 def test_a_pruned_trial_is_never_best():
     comparison = ordered(RECORDS)
     assert {model: r.number for model, r in comparison.best.items()} == {"part": 1, "pfn": 0}
-    assert comparison.winner is RECORDS[1]
+    assert comparison.winner == RECORDS[1]
     assert [r.number for r in comparison.best_only().records] == [1, 0]
     assert ordered(RECORDS[2:3]).winner is None
 
@@ -270,6 +270,24 @@ def test_trials_are_judged_by_the_first_objective_whatever_chose_their_epoch(tmp
     comparison = compare_sweeps([tmp_path / "sweep"])
     assert [record.number for record in comparison.records] == [1, 2, 0]
     assert (comparison.winner.number, comparison.winner.selected_by) == (1, "val/jsd")
+
+
+def test_models_are_told_apart_where_they_differ():
+    pfns = [record(i, "pfn", variant={"features": x}) for i, x in enumerate(("kin", "kinpidplus", "kin"))]
+    parts = [record(3 + i, "part", variant={"features": "kin", "version": i + 1}) for i in range(2)]
+    alone = record(5, "lundnet", variant={"features": "lund3"})
+    comparison = ordered([*pfns, *parts, alone])
+    names = {r.number: r.model for r in comparison.records}
+    assert names == {
+        0: "pfn kin",
+        1: "pfn kinpidplus",
+        2: "pfn kin",
+        3: "part version=1",
+        4: "part version=2",
+        5: "lundnet",
+    }
+    assert len(comparison.best) == 5
+    assert [r.model for r in comparison.best_only().records] == [r.model for r in comparison.best.values()]
 
 
 FRONT = [
