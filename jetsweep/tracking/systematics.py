@@ -110,7 +110,9 @@ def compare_systematics(evaluations: Sequence[Path], out: Path) -> Path:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2g} %" if math.isfinite(value) else "—"
+    if not math.isfinite(value):
+        return "—"
+    return f"{100 * value:,.0f} %" if value >= 0.1 else f"{100 * value:.2g} %"
 
 
 def _finite(value: Any) -> Any:
