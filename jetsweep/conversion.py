@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetsweep.data.make import make_dataset
+from jetsweep.data.mirror import require_local
 from jetsweep.data.sources._base import SOURCES, Progress
 from jetsweep.data.sources._files import FileSource, Input
 from jetsweep.data.sources._parts import read_part, write_part
@@ -57,6 +58,7 @@ def convert_on_cluster(
         raise DataError(f"source {config.name}: a cluster can only read files, and this source makes its jets")
     if out.exists():
         raise DataError(f"{out}: expected a folder to make, found one that exists; remove it or choose another")
+    require_local(out, "dataset")
     parts = out.absolute().parent / f".{out.name}-parts"
     _prepare(parts, maker)
     with progress(f"Reading {len(maker.planned)} files") as show:

@@ -75,11 +75,14 @@ def run(
     JetsweepError
         If the sweep is not possible; nothing is left running.
     """
+    from jetsweep.data.mirror import require_local
     from jetsweep.search.cluster import connected
     from jetsweep.search.concurrency import cluster_nodes, local_nodes, plan_concurrency
     from jetsweep.search.warm_start import find_earlier
     from jetsweep.tracking import check_tracking
 
+    require_local(runs_root, "--runs")
+    require_local(data_root, "--data")
     runs_root, data_root = Path(runs_root).absolute(), Path(data_root).absolute()
     resources, trials = template.example.resources, template.search.trials
     for example in template.examples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -40,6 +41,19 @@ def open_filesystem(uri: str) -> tuple[pa.fs.FileSystem, str]:
     if not folder.strip("/"):
         raise DataError(f"{uri}: expected a folder behind the name of the file system, found none")
     return filesystem, folder
+
+
+def require_local(path: Path, what: str) -> None:
+    """Refuse a URI where something is to be written; a path would make a folder of its name here.
+
+    Raises
+    ------
+    DataError
+    """
+    found = re.match(r"([a-z][a-z0-9+.-]+):/+", str(path))
+    if found is not None:
+        uri = f"{found[1]}://{str(path)[found.end() :]}"
+        raise DataError(f"{what}: expected a folder on this machine, found {uri}; make it here, and copy it there")
 
 
 def _patient(uri: str) -> str:

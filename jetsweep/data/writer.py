@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from jetsweep.data.manifest import FILE_NAME, Group, Manifest, Shard
+from jetsweep.data.mirror import require_local
 from jetsweep.errors import DataError
 
 ROWS_PER_RECORD_BATCH = 4096
@@ -73,6 +74,7 @@ class DatasetWriter:
         self._num_rows = 0
 
     def __enter__(self) -> DatasetWriter:
+        require_local(self.out, "dataset")
         if self.out.exists():
             raise DataError(
                 f"{self.out}: expected a folder to make, found one that exists; remove it or choose another"

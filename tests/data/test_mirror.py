@@ -2,16 +2,23 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow.fs
 import pytest
 from moto.server import ThreadedMotoServer
+from rich.console import Console
 
+from jetsweep import make_dataset
 from jetsweep.data import mirror, open_dataset
 from jetsweep.data.config import DataConfig, prepare
 from jetsweep.data.verify import check_shards
 from jetsweep.errors import DataError
+from jetsweep.experiment import load_experiment
+from jetsweep.sweep import run
+
+TOY = Path(__file__).parents[2] / "search_spaces" / "toy.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +155,16 @@ def test_a_bucket_without_a_dataset_is_named(bucket):
     uri = bucket[1].replace("/jets?", "/none?")
     with pytest.raises(DataError, match=r"expected a dataset folder with dataset\.json, found none"):
         open_dataset(uri)
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/jets", "gs://bucket/jets", "hdfs:///jets"])
+def test_what_is_made_is_made_on_this_machine(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    uri = place.replace(":///", "://")
+    with pytest.raises(DataError, match=f"dataset: expected a folder on this machine, found {uri}; make it here"):
+        make_dataset("toy", place, jets=10)
+    with pytest.raises(DataError, match=f"--data: expected a folder on this machine, found {uri}"):
+        run(load_experiment(TOY), runs_root=tmp_path / "runs", data_root=Path(place), console=Console())
+    with pytest.raises(DataError, match=f"--runs: expected a folder on this machine, found {uri}"):
+        run(load_experiment(TOY), runs_root=Path(place), data_root=tmp_path, console=Console())
+    assert list(tmp_path.iterdir()) == []
