@@ -50,7 +50,7 @@ def require_local(path: Path, what: str) -> None:
     ------
     DataError
     """
-    found = re.match(r"([a-z][a-z0-9+.-]+):/+", str(path))
+    found = re.search(r"(?:^|/)([a-z][a-z0-9+.-]+):/+", str(path))  # a command may have made it absolute
     if found is not None:
         uri = f"{found[1]}://{str(path)[found.end() :]}"
         raise DataError(f"{what}: expected a folder on this machine, found {uri}; make it here, and copy it there")
