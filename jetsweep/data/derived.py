@@ -60,7 +60,7 @@ class DerivedColumns:
 
     The cache ``derived/high_level/<first 16 digits of the shard's sha256>.npy`` is written under a temporary name and
     renamed: two processes that compute the same shard both end with the same complete file. Where the folder
-    cannot be written (a remote or read-only dataset) the values stay in memory.
+    cannot be written the values stay in memory.
 
     Parameters
     ----------

@@ -108,7 +108,7 @@ def test_a_shard_that_was_cut_here_is_fetched_again(bucket):
     assert remote.reader("train").num_rows == 120
 
 
-@pytest.mark.parametrize("file", ["../outside.arrow", "/tmp/outside.arrow", "train/../../outside.arrow", ""])
+@pytest.mark.parametrize("file", ["../outside.arrow", "/outside.arrow", "train/../../outside.arrow", ""])
 def test_a_manifest_cannot_name_files_outside(bucket, dataset, file):
     manifest = json.loads((dataset.local_folder / "dataset.json").read_text())
     manifest["splits"]["train"][0]["file"] = file
